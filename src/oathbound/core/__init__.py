@@ -1,0 +1,1 @@
+"""The nouns: pure values, without clock, disk, network or randomness."""

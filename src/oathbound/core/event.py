@@ -1,0 +1,42 @@
+"""Privacy events: what was done to patients' records, as data. Epsilon is computed from them, never stored.
+
+The vocabulary of `dp_accounting`'s `DpEvent`, cut to the one mechanism that oathbound trains with.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from oathbound.core.record import Count, Exact, Record
+
+
+class SampledGaussian(Record):
+    """Repeated Poisson-sampled sums over patients, with discrete Gaussian noise shares from every site.
+
+    Each attempt includes each patient independently with probability `sampling_rate`, adds at most
+    `ring_norm` (an integer l2 norm) to a vector of `dimension` ring elements, and each site adds discrete
+    Gaussian noise of parameter `share_sigma` per coordinate. `honest_shares` is the least number of shares
+    in an opened sum that the attacker does not know: sites in the sum less colluding sites; `shares` is the
+    number of all of them. `tail` bounds the total variation distance of one draw of the sampler from the
+    exact discrete Gaussian.
+    """
+
+    mechanism: Literal["sampled-gaussian"]
+    sampling_rate: Exact = Field(gt=0, le=1)
+    ring_norm: Annotated[int, Field(gt=0, lt=2**31)]
+    share_sigma: Exact = Field(ge=8)
+    honest_shares: Annotated[int, Field(ge=2, le=1000)]
+    shares: Annotated[int, Field(ge=2, le=1000)]
+    dimension: Annotated[int, Field(gt=0, le=2**40)]
+    tail: Exact = Field(ge=0, lt=1)
+    attempts: Count
+
+
+class Unbounded(Record):
+    """Records were used without a bound: no epsilon holds for the patients whose records these were."""
+
+    mechanism: Literal["unbounded"]
+    attempts: Count
+
+
+PrivacyEvent = Annotated[SampledGaussian | Unbounded, Field(discriminator="mechanism")]

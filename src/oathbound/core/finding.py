@@ -1,0 +1,108 @@
+"""Findings: what an audit test measured, as facts from which a reader recomputes every interval and verdict.
+
+A finding is suppressed and rounded when it is made, inside the site: counts to 5, statistics to `DECIMALS`
+digits with standard errors rounded up, and nothing at all below the policy's minimum number of patients.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from oathbound.core.record import Count, Digest, Exact, Name, Record, Text
+
+DECIMALS: Final = 3
+"""Digits after the point of a published statistic."""
+
+Rounded = Annotated[Count, Field(multiple_of=5)]
+"""A count rounded to a multiple of 5."""
+
+
+class Threat(Record):
+    """What the attacker of a test sees and knows."""
+
+    sees: Text
+    knows: Text
+
+
+class Auc(Record):
+    """The area under the ROC curve of `score`, members against held-out, with DeLong's (1988) error."""
+
+    kind: Literal["auc"]
+    score: Name
+    estimate: Exact = Field(ge=0, le=1)
+    standard_error: Exact = Field(ge=0, le=1)
+    members: Rounded
+    held_out: Rounded
+
+
+class TruePositiveRate(Record):
+    """The true positive rate of `score` at a false positive rate of 1 %.
+
+    The threshold is an order statistic of the held-out scores: `lower_hits` of `members` exceed the one that
+    keeps the false positive rate at or below 1 % with 98.75 % confidence, `upper_hits` the one that reaches
+    it.
+    """
+
+    kind: Literal["tpr-at-1-percent"]
+    score: Name
+    lower_hits: Rounded
+    upper_hits: Rounded
+    members: Rounded
+    held_out: Rounded
+
+
+class Excess(Record):
+    """The mean probability that the model emits a sensitive code, member carriers less held-out carriers.
+
+    The held-out mean is standardised to the members' strata; `strata` says which. `standard_error` is of the
+    difference, by a bootstrap over patients.
+    """
+
+    kind: Literal["excess"]
+    score: Name
+    estimate: Exact = Field(ge=-1, le=1)
+    standard_error: Exact = Field(ge=0, le=1)
+    member_mean: Exact = Field(ge=0, le=1)
+    held_out_mean: Exact = Field(ge=0, le=1)
+    members: Rounded
+    held_out: Rounded
+    strata: Text
+
+
+class NotMeasurable(Record):
+    """A metric that these patients are too few to measure, and why."""
+
+    kind: Literal["not-measurable"]
+    metric: Name
+    score: Name
+    reason: Text
+
+
+Measure = Annotated[Auc | TruePositiveRate | Excess | NotMeasurable, Field(discriminator="kind")]
+
+
+class Measured(Record):
+    """The test ran. `tokens` is the number of tokens pushed through the model: the cost."""
+
+    kind: Literal["measured"]
+    measures: tuple[Measure, ...] = Field(min_length=1)
+    tokens: Count
+
+
+class DidNotRun(Record):
+    """The test did not run: a result, with its reason; it blocks where the policy has a gate on the test."""
+
+    kind: Literal["did-not-run"]
+    reason: Text
+
+
+class Finding(Record):
+    """One answer of one audit test about one model at one site."""
+
+    test: Name
+    version: Annotated[int, Field(ge=1)]
+    site: Name
+    model: Digest
+    seed: Digest
+    threat: Threat
+    outcome: Annotated[Measured | DidNotRun, Field(discriminator="kind")]

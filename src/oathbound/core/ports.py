@@ -1,0 +1,35 @@
+"""What one pillar needs of another, as the smallest Protocol; `workflow` connects them."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class PatientSampler(Protocol):
+    """The members of one site's cohort, each in or out by an independent coin."""
+
+    def sample(self, rate: Decimal) -> "np.ndarray":
+        """Return the token sequences of the sampled members: int64, shape (sampled, length), padded with PAD.
+
+        Each member is included independently with probability `rate`, with coins from the CSPRNG that are
+        never logged. The number of rows is itself private.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """The durable account of the attempts that one study has charged to its members at one site."""
+
+    def charge(self, attempt: int) -> None:
+        """Record `attempt` durably, in full, for every member, before returning.
+
+        Raises `ProtocolRefused` for an attempt not above every earlier one, and `BudgetRefused` when the
+        policy's attempts are used up.
+        """
+        ...
+
+    def highest(self) -> int:
+        """Return the highest attempt ever charged, 0 if none."""
+        ...
