@@ -31,7 +31,8 @@ def _exact(value: object) -> Decimal:
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         return Decimal(value)
     if isinstance(value, (int, float)):
-        raise ValueError(f'write the number in quotes: "{value}"')
+        # pydantic turns a ValueError, and only that, into an error that names the key
+        raise ValueError(f'write the number in quotes: "{value}"')  # noqa: TRY004
     raise ValueError('not a decimal number such as "3.0" or "1e-6"')
 
 
@@ -66,7 +67,7 @@ class Record(BaseModel):
 
     @classmethod
     def parse(cls, data: Mapping[str, Any] | bytes | str, *, what: str) -> Self:
-        """Return the record in `data` (a mapping, or JSON text), or raise `WrongInput` naming `what` and the key."""
+        """Return the record in `data`, a mapping or JSON text; `WrongInput` names `what` and the key."""
         if isinstance(data, Mapping):
             try:
                 data = json.dumps(data)
@@ -95,6 +96,7 @@ def _first(error: ValidationError) -> str:
 def _hint(error: ValidationError) -> str:
     kind = error.errors(include_url=False, include_input=False)[0]["type"]
     if kind == "extra_forbidden":
-        return "check the spelling; keys that oathbound does not know are errors, because a promise must be
-        read whole"
+        return (
+            "check the spelling; a key that oathbound does not know is an error, for a promise is read whole"
+        )
     return "the file's page in spec/ lists every key and its type"

@@ -35,8 +35,7 @@ class Member(Record):
 
 
 class Consenting(Record):
-    """What patients are asked for: the purpose of training, the purpose of the audit, and classes of data
-    used.
+    """What patients are asked for: purposes of training and of audit, and the classes of data used.
 
     Members must allow both purposes, held-out and reference patients the audit's. `staleness_hours` is the
     oldest that a cohort may be when training starts.
@@ -135,8 +134,7 @@ class Training(Record):
 
 
 class Budget(Record):
-    """The bound on what a model may depend on one patient: (epsilon, delta), its unit and neighbouring
-    relation.
+    """The bound on how much a model may depend on one patient: (epsilon, delta), unit and neighbours.
 
     `noise_multiplier` is the standard deviation of the honest sites' noise over the l2 norm of one patient.
     `sites_per_patient` is how many sites one person may be a member at; only 1 is supported, an assumption
