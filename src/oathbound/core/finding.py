@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from oathbound.core.canonical import digest_of
 from oathbound.core.record import Count, Digest, Exact, Name, Record, Text
 
 DECIMALS: Final = 3
@@ -106,3 +107,12 @@ class Finding(Record):
     seed: Digest
     threat: Threat
     outcome: Annotated[Measured | DidNotRun, Field(discriminator="kind")]
+
+
+def audit_seed(*, policy: str, model: str, checkpoint: str, test: str, site: str) -> str:
+    """Return the seed of one test at one site, a digest that nobody could choose.
+
+    `checkpoint` is the digest of the cosigned checkpoint note that holds the model: the witnesses'
+    signatures are in it, so whoever made the model could not know the seed.
+    """
+    return digest_of({"policy": policy, "model": model, "checkpoint": checkpoint, "test": test, "site": site})

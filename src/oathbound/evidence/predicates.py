@@ -1,0 +1,159 @@
+"""The statements of a study, as types: each records facts, from which `verify` computes conclusions.
+
+Every predicate names the policy by digest and is signed by exactly one role: a site, or the coordinator. The
+type URIs live under a reserved name (RFC 2606) until the project owns a domain: see `docs/decisions/0003`.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from oathbound.core.errors import NotAcceptable, WrongInput
+from oathbound.core.event import PrivacyEvent
+from oathbound.core.finding import Finding, Rounded
+from oathbound.core.record import Count, Digest, Name, Record, Text
+from oathbound.evidence.envelope import Statement, Subject
+
+PREFIX = "https://oathbound.invalid/"
+
+Role = Literal["site", "coordinator"]
+
+Seconds = Annotated[int, Field(ge=0, lt=2**40)]
+"""POSIX seconds, UTC."""
+
+
+class Predicate(Record):
+    """What a statement says. `kind` ends its type URI; `role` is who may sign it."""
+
+    kind: ClassVar[str]
+    role: ClassVar[Role]
+
+    policy_digest: Digest
+
+    def statement(self) -> Statement:
+        """Return the in-toto statement of this predicate; its subject is the policy, by digest."""
+        digest = {"sha256": self.policy_digest.removeprefix("sha256:")}
+        subject = (Subject(name="policy", digest=digest),)
+        return Statement(subject=subject, predicate_type=PREFIX + self.kind, predicate=self.plain())
+
+
+class SitePredicate(Predicate):
+    """A statement that a site makes about itself."""
+
+    role: ClassVar[Role] = "site"
+    site: Name
+
+
+class Oath(SitePredicate):
+    """A site's promise: the whole policy, by its digest, sworn to before anything ran."""
+
+    kind: ClassVar[str] = "oath/v1"
+
+
+class Exclusion(Record):
+    """Why patients were not admitted. `patients` is absent where it is too small to be shown."""
+
+    reason: Text
+    patients: Rounded | None = None
+
+
+class Roots(Record):
+    """The roots of the cohort tries, one for each part of the draw; no cohort can be changed afterwards."""
+
+    members: Digest
+    held_out: Digest
+    reference: Digest
+
+
+class Admission(SitePredicate):
+    """Which records met which consents at one site, as rounded counts and commitments."""
+
+    kind: ClassVar[str] = "admission/v1"
+    as_of: Seconds
+    source: Name
+    schema_digest: Digest
+    simulated: Text | None = None
+    considered: Rounded
+    excluded: tuple[Exclusion, ...]
+    members: Rounded
+    held_out: Rounded
+    reference: Rounded
+    roots: Roots
+
+
+class Charged(SitePredicate):
+    """What one site charged to each of its members: a privacy event, from which epsilon is computed.
+
+    `run` is the digest of the checkpoint that all sites had cosigned before the first step.
+    """
+
+    kind: ClassVar[str] = "charged/v1"
+    run: Digest
+    event: PrivacyEvent
+
+
+class TrainedWithTrustedAggregator(Predicate):
+    """A segment of training in which the coordinator saw each site's vector: no secure sum."""
+
+    kind: ClassVar[str] = "trained-with-trusted-aggregator/v1"
+    role: ClassVar[Role] = "coordinator"
+    run: Digest
+    steps: Count
+    attempts: Count
+    first_weights: Digest
+    last_weights: Digest
+
+
+class ModelMade(Predicate):
+    """The model: the digest of every file of its folder, and of its weights as they were trained."""
+
+    kind: ClassVar[str] = "model/v1"
+    role: ClassVar[Role] = "coordinator"
+    run: Digest
+    weights: Digest
+    files: dict[Annotated[str, Field(pattern=r"^[a-z]+\.(json|safetensors)$")], Digest] = Field(min_length=1)
+    model: Digest
+
+
+class Found(SitePredicate):
+    """One finding of one test at one site. `run` is the checkpoint that held the model before it."""
+
+    kind: ClassVar[str] = "finding/v1"
+    run: Digest
+    finding: Finding
+
+
+class Decided(Predicate):
+    """The coordinator's decision, and the heads of all sites' logs that it rests on.
+
+    `verdict` repeats what the findings and gates say; a decision that contradicts them is refused by
+    `verify`.
+    """
+
+    kind: ClassVar[str] = "release/v1"
+    role: ClassVar[Role] = "coordinator"
+    model: Digest
+    heads: dict[Name, Digest]
+    verdict: Literal["pass", "fail", "inconclusive"]
+
+
+KINDS: dict[str, type[Predicate]] = {
+    PREFIX + predicate.kind: predicate
+    for predicate in (Oath, Admission, Charged, TrainedWithTrustedAggregator, ModelMade, Found, Decided)
+}
+
+
+def predicate_of(statement: Statement) -> Predicate:
+    """Return the typed predicate; `NotAcceptable` when its type is unknown, or is not what it says."""
+    kind = KINDS.get(statement.predicate_type)
+    if kind is None:
+        raise NotAcceptable(
+            f"a statement is of a type that oathbound does not know: {statement.predicate_type}"
+        )
+    try:
+        predicate = kind.parse(statement.predicate, what=f"{kind.kind} statement")
+    except WrongInput as error:
+        raise NotAcceptable(error.message, hint=error.hint) from None
+    if predicate.statement() != statement:
+        raise NotAcceptable(f"a {kind.kind} statement is not in its one form")
+    return predicate

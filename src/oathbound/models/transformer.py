@@ -1,0 +1,126 @@
+"""A decoder-only transformer over events (Vaswani et al. 2017; pre-norm, Xiong et al. 2020; tied output, Press 2017).
+
+Attention is written as matrix products and a softmax, because fused attention has no batching rule under
+`torch.func.vmap`, which patient-level gradients need.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oathbound.core.errors import WrongInput
+from oathbound.core.study import Architecture
+
+PAD: Final = 0
+_MLP_RATIO: Final = 2
+
+
+class Block(nn.Module):
+    """One layer: causal self-attention, then a two-layer perceptron, each on a normalised residual."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, _MLP_RATIO * width)
+        self.down = nn.Linear(_MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map (..., T, width) to the same shape; `mask` (T, T) is added to the attention scores."""
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+            for part in self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        )
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + mask
+        attended = (scores.softmax(dim=-1) @ v).transpose(-3, -2).flatten(-2)
+        x = x + self.out(attended)
+        hidden: Tensor = functional.gelu(self.up(self.norm2(x)), approximate="tanh")
+        return x + self.down(hidden)
+
+
+class EventTransformer(nn.Module):
+    """Next-token logits for sequences of event tokens."""
+
+    def __init__(self, architecture: Architecture, vocabulary_size: int) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.vocabulary_size = vocabulary_size
+        width = architecture.width
+        self.tokens = nn.Parameter(torch.empty(vocabulary_size, width))
+        self.positions = nn.Parameter(torch.empty(architecture.length, width))
+        self.blocks = nn.ModuleList(Block(width, architecture.heads) for _ in range(architecture.layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map int64 tokens (..., T), T <= length, to logits (..., T, vocabulary).
+
+        Logits at a position depend on the tokens at and before it alone, so padding at the end changes nothing.
+        """
+        length = tokens.shape[-1]
+        mask = torch.full((length, length), -math.inf, device=tokens.device).triu(1)
+        x = functional.embedding(tokens, self.tokens) + self.positions[:length]
+        for block in self.blocks:
+            x = block(x, mask)
+        logits: Tensor = self.norm(x) @ self.tokens.T
+        return logits
+
+
+def build(architecture: Architecture, vocabulary_size: int) -> EventTransformer:
+    """Return the model with its first weights, fixed by `architecture.seed`.
+
+    Weights are uniform, made of 24-bit integers by exact operations alone, so that every processor with the same
+    torch gets the same bits; the fast normal generators differ between processors in the last place.
+    """
+    model = EventTransformer(architecture, vocabulary_size)
+    generator = torch.Generator().manual_seed(architecture.seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:  # noqa: PLR2004 - matrices; vectors are biases and norms
+                deviation = 0.02 if name in {"tokens", "positions"} else parameter.shape[1] ** -0.5
+                if name.endswith(("out.weight", "down.weight")):
+                    deviation /= math.sqrt(2 * architecture.layers)
+                uniform = torch.rand(parameter.shape, generator=generator)
+                parameter.copy_((uniform - 0.5) * (math.sqrt(12) * deviation))
+            else:
+                parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    return model
+
+
+def flat(model: nn.Module) -> NDArray[np.float32]:
+    """Return a copy of all weights as one float32 vector, in the order of `named_parameters`."""
+    with torch.no_grad():
+        return torch.cat([parameter.flatten() for parameter in model.parameters()]).numpy()
+
+
+def load_flat(model: nn.Module, vector: NDArray[np.float32]) -> None:
+    """Set all weights from one float32 vector, in the order of `flat`; `WrongInput` on another length or type."""
+    parameters = list(model.parameters())
+    expected = sum(parameter.numel() for parameter in parameters)
+    if vector.dtype != np.float32 or vector.shape != (expected,):
+        raise WrongInput(f"the model takes {expected} float32 weights")
+    values = torch.tensor(vector).split([parameter.numel() for parameter in parameters])
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value.view_as(parameter))
+
+
+def token_losses(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return -log P(token t+1 | tokens to t), in nats, (..., T - 1); 0 where token t+1 is PAD."""
+    targets = tokens[..., 1:]
+    scores = logits[..., :-1, :].log_softmax(dim=-1)
+    losses = -scores.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return losses * (targets != PAD)
+
+
+def loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return each patient's mean loss over the tokens that are not PAD, shape (...); 0 if there is none."""
+    counted = (tokens[..., 1:] != PAD).sum(dim=-1).clamp(min=1)
+    return token_losses(logits, tokens).sum(dim=-1) / counted

@@ -1,0 +1,238 @@
+"""The folders on disk: a study's, kept by its coordinator, and a site's, kept by a hospital.
+
+    STUDY/study.toml          the policy, and how this machine runs it
+    STUDY/keys/               the coordinator's secret key
+    STUDY/parties/            public keys of every party
+    STUDY/log/                the study's log; checkpoints/ its cosigned checkpoints
+    STUDY/model/              the model, once trained; run/ what a resumed training needs
+
+    SITE/site.toml            where records and consents lie; never shared
+    SITE/keys/                the site's secret key
+    SITE/party.json           the site's public keys
+    SITE/state.sqlite         consents, cohorts and budgets
+    SITE/studies/<study>/log/ the site's own log of one study
+    SITE/witness/             the last checkpoint that the site cosigned of each log
+"""
+
+import fcntl
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
+from oathbound.core.record import Exact, Name, Record, Text
+from oathbound.core.study import Policy, Study
+from oathbound.evidence.keys import Party, Secret
+from oathbound.evidence.log import Log
+from oathbound.evidence.verify import origin
+
+MAX_TOML_BYTES = 16 * 1024 * 1024
+
+
+class RecordsAt(Record):
+    """Where a site's records lie: the kind of source, and its options as text."""
+
+    source: Name
+    options: dict[str, str]
+
+
+class ConsentsAt(Record):
+    """The site's FHIR R4 Consent resources, one to a line (NDJSON)."""
+
+    path: Text
+
+
+class SiteBudget(Record):
+    """The most that the site lets all studies together spend of any one patient."""
+
+    epsilon: Exact
+    delta: Exact
+
+
+class SiteFile(Record):
+    """A site's own file: never shared, and signed by nobody."""
+
+    format: Literal["oathbound/site/v1"]
+    name: Name
+    records: RecordsAt
+    consents: ConsentsAt
+    budget: SiteBudget
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFolder:
+    """One hospital's folder."""
+
+    path: Path
+    file: SiteFile
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return the site in the folder; `WrongInput` when there is none, or its site.toml is wrong."""
+        what = str(path / "site.toml")
+        return cls(path, SiteFile.parse(read_toml(path / "site.toml", hint="make one with: oathbound join"), what=what))
+
+    @property
+    def state(self) -> Path:
+        """The SQLite file of consents, cohorts and budgets."""
+        return self.path / "state.sqlite"
+
+    @property
+    def consents(self) -> Path:
+        """The file of consents."""
+        return self.path / self.file.consents.path
+
+    def secret(self) -> Secret:
+        """Return the site's secret key."""
+        return Secret.load(self.path / "keys" / "site.key")
+
+    def log(self, policy: Policy) -> Log:
+        """Return the site's own log of one study, made if it is not there."""
+        return Log.open(self.path / "studies" / policy.study / "log", origin(policy, self.file.name))
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """A study's folder, on the coordinator's machine."""
+
+    path: Path
+    study: Study
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return the study in the folder, or of the study file; `WrongInput` when there is none or it is wrong."""
+        file = path if path.suffix == ".toml" else path / "study.toml"
+        return cls(file.parent, Study.of(read_toml(file, hint="make one with: oathbound init DIR")))
+
+    @property
+    def policy(self) -> Policy:
+        """What every site signs."""
+        return self.study.policy
+
+    @property
+    def model(self) -> Path:
+        """The folder of the trained model."""
+        return self.path / "model"
+
+    @property
+    def snapshot(self) -> Path:
+        """The state of a training that is under way."""
+        return self.path / "run" / "snapshot"
+
+    def secret(self) -> Secret:
+        """Return the coordinator's secret key."""
+        return Secret.load(self.path / "keys" / "coordinator.key")
+
+    def log(self) -> Log:
+        """Return the study's log."""
+        return Log.open(self.path / "log", origin(self.policy, self.policy.coordinator.name))
+
+    def site(self, name: str) -> SiteFolder:
+        """Return the folder of one of the study's sites; `WrongInput` for a name that is not in the policy."""
+        if self.policy.site(name) is None:
+            names = ", ".join(site.name for site in self.policy.sites)
+            raise WrongInput(f"{name} is not a site of this study", hint=f"its sites are: {names}")
+        return SiteFolder.open(self.path / self.study.run.sites / name)
+
+    def sites(self) -> list[SiteFolder]:
+        """Return the folders of all sites, in the policy's order."""
+        return [self.site(site.name) for site in self.policy.sites]
+
+    def parties(self) -> dict[str, Party]:
+        """Return the public keys of all parties by name, each checked against the policy's fingerprint."""
+        return {member.name: self._party(member.name, member.fingerprint) for member in self._members()}
+
+    def keep_party(self, party: Party) -> None:
+        """Keep a party's public keys with the study, checked against the policy's fingerprint."""
+        member = next((member for member in self._members() if member.name == party.name), None)
+        if member is None or member.fingerprint != party.fingerprint:
+            raise NotAuthentic(
+                f"the keys of {party.name} are not those that the study names",
+                hint="compare the fingerprint with the person who keeps the keys, and correct study.toml",
+            )
+        write_file(self.path / "parties" / f"{party.name}.json", party.encoded())
+
+    def checkpoints(self) -> list[bytes]:
+        """Return the cosigned checkpoints of the study's log, in order."""
+        folder = self.path / "checkpoints"
+        return [path.read_bytes() for path in sorted(folder.glob("*.note"))]
+
+    def keep_checkpoint(self, note: bytes) -> None:
+        """Keep the next cosigned checkpoint."""
+        write_file(self.path / "checkpoints" / f"{len(self.checkpoints()) + 1:04d}.note", note)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study for one verb at a time; `Unavailable` while another process holds it."""
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise Unavailable(f"{self.path} cannot be written: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise Unavailable(
+                "another oathbound is at work on this study", hint="wait until it has ended, then try again"
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _members(self) -> list[Any]:
+        return [self.policy.coordinator, *self.policy.sites]
+
+    def _party(self, name: str, fingerprint: str) -> Party:
+        party = read_party(self.path / "parties" / f"{name}.json")
+        if party.fingerprint != fingerprint:
+            raise NotAuthentic(f"the keys of {name} are not those that the study names")
+        return party
+
+
+def read_party(path: Path) -> Party:
+    """Return the public keys in the file; `WrongInput` when it cannot be read, `NotAuthentic` when it is wrong."""
+    return Party.decode(read_file(path, hint="a party's public keys come from its own `oathbound join`"))
+
+
+def read_file(path: Path, *, hint: str = "") -> bytes:
+    """Return the file's bytes; `WrongInput` when it is missing, unreadable or too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TOML_BYTES + 1)
+    except OSError as error:
+        raise WrongInput(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+    if len(data) > MAX_TOML_BYTES:
+        raise WrongInput(f"{path} is larger than {MAX_TOML_BYTES} bytes")
+    return data
+
+
+def read_toml(path: Path, *, hint: str = "") -> dict[str, Any]:
+    """Return the TOML file as a mapping; `WrongInput` when it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(read_file(path, hint=hint).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WrongInput(f"{path} is not TOML: {error}") from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace the file at once and durably: a reader sees the old bytes or the new ones, also after a power cut."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written: {error.strerror}", hint="is the disk full, or read-only?") from None
