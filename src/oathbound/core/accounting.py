@@ -1,10 +1,10 @@
 """The binding epsilon: what a privacy event promises every patient, by `spec/accounting.md`.
 
-A Rényi upper bound in decimal arithmetic of 50 digits, standard library only: a ledger, a plan and a verifier on
-any machine compute the same digits. Every step bounds from above; the spec numbers the steps and proves them.
+A Rényi upper bound in decimal arithmetic of 50 digits, standard library only: a ledger, a plan and a verifier
+compute the same digits on any machine. Every step bounds from above; the spec numbers and proves the steps.
 
-Sources: Mironov, Talwar, Zhang 2019 (arXiv:1908.10530); Canonne, Kamath, Steinke 2020 (arXiv:2004.00010); Balle
-et al. 2020 (arXiv:1905.09982).
+Sources: Mironov, Talwar, Zhang 2019 (arXiv:1908.10530); Canonne, Kamath, Steinke 2020 (arXiv:2004.00010);
+Balle et al. 2020 (arXiv:1905.09982).
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ ROUNDING_VARIANCE: Final = 4
 """The variance, of the sum of the noise shares, that turning a continuous Gaussian into integers takes."""
 
 ETA: Final = Decimal("1.3e-22")
-"""Bounds |ln| of the ratio of exact to rounded Gaussian noise, per attempt: 1.1e-34 for each of 2^40 coordinates."""
+"""Bounds |ln(p / p')|, for the exact noise p and the rounded Gaussian p' of an attempt: 2^40 * 1.1e-34."""
 
 SAMPLER_SHARE: Final = Decimal("0.01")
 """The part of delta kept for the sampler's distance from the exact noise."""
@@ -54,7 +54,7 @@ _SIX: Final = Decimal("0.000001")
 def epsilon(event: SampledGaussian, delta: Decimal) -> Decimal:
     """Return the epsilon of `event` at `delta`, rounded up to four decimals; 0 without attempts.
 
-    `WrongInput` unless 0 < delta < 1, and where the noise is too weak or inexact for an epsilon worth the name.
+    `WrongInput` unless 0 < delta < 1, and if the noise is too weak or inexact for a meaningful epsilon.
     """
     _check_delta(delta)
     if event.attempts == 0:
@@ -117,7 +117,7 @@ def share_sigma(*, noise_multiplier: Decimal, ring_norm: int, honest_shares: int
 
 
 def _arithmetic() -> Context:
-    """Return the one arithmetic. `exp`, `ln`, `sqrt` are correctly rounded in it; `**` need not be, and is not used.
+    """Return the one arithmetic, in which `exp`, `ln` and `sqrt` are correctly rounded (`**` is not used).
 
     What is too great for it becomes infinite, and is refused as such.
     """

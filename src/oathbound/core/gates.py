@@ -1,30 +1,31 @@
-"""The verdict, recomputed from findings: `release` and `verify` both call `judge`, and nobody reads a stored verdict.
+"""The verdict, recomputed from findings by `release` and by `verify`; nobody reads a stored one.
 
-The numbers of the steps below are those of `spec/verdict.md`. Two error rates, each at most the policy's alpha / 2:
+The numbers of the steps below are those of `spec/verdict.md`. Two error rates, each at most the policy's
+alpha / 2:
 
-* A *fail* is a claim against the model, and there are many, so their lower ends hold together (Bonferroni over all
-  claims of the round). The claim of a single site counts: a model that exposes one hospital's patients is refused,
-  however well the others fare.
-* A *pass* needs the upper end over all sites to hold for every gate and score at once, so no correction is due
-  (intersection-union test, Berger 1982). A single site's upper end is not asked for: it would be the model's size,
-  not its behaviour, that decided; but a site without a measurement blocks a pass.
+* A *fail* is a claim against the model, and there are many, so their lower ends hold together (Bonferroni
+  over all claims of the round). The claim of a single site counts: a model that exposes one hospital's
+  patients is refused, however well the others fare.
+* A *pass* needs the upper end over all sites to hold for every gate and score at once, so no correction is
+  due (intersection-union test, Berger 1982). A single site's upper end is not asked for: it would be the
+  model's size, not its behaviour, that decided; but a site without a measurement blocks a pass.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from enum import Enum
+from itertools import chain
 from typing import Final
 
 from oathbound.core.errors import NotAcceptable, NothingExamined
 from oathbound.core.exits import Exit
-from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measure, NotMeasurable, TruePositiveRate
-from oathbound.core.intervals import UNIT, Interval, clopper_pearson, logit, normal, quantile
+from oathbound.core.finding import Auc, DidNotRun, Finding, Measure, NotMeasurable, TruePositiveRate
+from oathbound.core.intervals import UNIT, Interval
+from oathbound.core.pooling import COUNT_SLACK, Pool, Usable, pool, worst
 from oathbound.core.study import AuditPlan, Gate
-
-COUNT_SLACK: Final = 2
-"""The most by which a count rounded to a multiple of 5 differs from the true one."""
 
 TAIL_HELD_OUT: Final = 436
 """The least n with 1 - 0.99 ** n >= 0.9875: fewer held-out patients cannot fix a threshold at 1 %."""
@@ -62,10 +63,12 @@ class Attempted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one finding, or all sites' together, say about one gate.
+    """What the finding of one site, or all sites' together, says about one gate.
 
-    `lower` holds together with the lower ends of all other claims of the round; `upper` holds alone. `score` is empty
-    where nothing was measured, and then so are the numbers. `members` and `held_out` are rounded counts.
+    `lower` holds together with the lower ends of all other claims of the round; `upper` holds alone.
+    `detectable` is the least true value that the gate would find with probability 80 %. `members` and
+    `held_out` are rounded counts. `attempt` is the round. Where nothing was measured, `score` may be empty,
+    the numbers are None and `note` says why.
     """
 
     test: str
@@ -75,22 +78,257 @@ class Claim:
     attempt: int
     gate: Decimal
     state: Verdict
+    note: str = ""
     estimate: Decimal | None = None
     lower: Decimal | None = None
     upper: Decimal | None = None
+    detectable: Decimal | None = None
     confidence: str = ""
     members: int = 0
     held_out: int = 0
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict, every claim it rests on, and one sentence that says why."""
+    """The verdict, the claims of the round that decided it, and one sentence that says why."""
 
     verdict: Verdict
     claims: tuple[Claim, ...]
     sentence: str
 
 
-type _Missing = str
+def judge(
+    gates: tuple[Gate, ...], plan: AuditPlan, sites: tuple[str, ...], findings: Sequence[Attempted]
+) -> Judgement:
+    """Return the verdict on the one model that `findings` are about (spec/verdict.md).
+
+    Raises `NothingExamined` without gates, sites or findings, and `NotAcceptable` where the findings are
+    about two models, from a site that `sites` does not list, or numbered below 1.
+    """
+    # Step 1: nothing empty passes, and everything is about one model.
+    if not (gates and sites and findings):
+        raise NothingExamined(
+            "there are no gates, no sites or no findings to judge",
+            hint="run `oathbound audit` at every site before `oathbound release`",
+        )
+    if len({attempted.finding.model for attempted in findings}) > 1:
+        raise NotAcceptable("the findings are about more than one model")
+    if any(attempted.finding.site not in sites for attempted in findings):
+        raise NotAcceptable("a finding is from a site that the policy does not list")
+    if any(attempted.attempt < 1 for attempted in findings):
+        raise NotAcceptable("a finding is numbered below attempt 1")
+
+    # Steps 2 to 7, for every round; step 8: the first round that fails stands, otherwise the last decides.
+    judgement = None
+    for number in sorted({attempted.attempt for attempted in findings}):
+        judgement = _Round(number, plan, sites, findings).judge(gates)
+        if judgement.verdict is Verdict.FAIL:
+            break
+    if judgement is None:
+        raise NothingExamined("no round was judged")
+    return judgement
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One gate put to one pool of findings, or to none, with the reason."""
+
+    gate: Gate
+    score: str
+    site: str
+    pool: Pool | None
+    missing: str = ""
+
+
+class _Round:
+    """What is known after attempt `number`: the findings of the latest attempt so far, by test and site."""
+
+    def __init__(
+        self, number: int, plan: AuditPlan, sites: tuple[str, ...], findings: Sequence[Attempted]
+    ) -> None:
+        self.number = number
+        self.plan = plan
+        self.sites = sites
+        # Step 2: a later attempt replaces an earlier one; two different outcomes of one attempt are both
+        # kept.
+        self.latest: dict[tuple[str, str], list[Finding]] = {}
+        seen: dict[tuple[str, str], int] = defaultdict(int)
+        for attempted in sorted(findings, key=lambda attempted: attempted.attempt):
+            key = (attempted.finding.test, attempted.finding.site)
+            if attempted.attempt > number:
+                break
+            if attempted.attempt > seen[key]:
+                self.latest[key] = []
+            seen[key] = attempted.attempt
+            if attempted.finding not in self.latest[key]:
+                self.latest[key].append(attempted.finding)
+
+    def judge(self, gates: tuple[Gate, ...]) -> Judgement:
+        """Return the judgement of this round alone."""
+        questions = list(chain.from_iterable(map(self._questions, gates)))
+        # Step 4: attempt k may spend alpha / (k (k + 1)), which sums to alpha; half of it on either side.
+        side = float(self.plan.alpha) / (self.number * (self.number + 1)) / 2
+        simultaneous = sum(question.pool is not None for question in questions)
+        claims = tuple(self._claim(question, side, simultaneous) for question in questions)
+        # Steps 6 and 7.
+        if any(claim.state is Verdict.FAIL for claim in claims):
+            verdict = Verdict.FAIL
+        elif all(claim.state is Verdict.PASS for claim in claims if _needed(claim)):
+            verdict = Verdict.PASS
+        else:
+            verdict = Verdict.INCONCLUSIVE
+        return Judgement(verdict, claims, _sentence(verdict, claims))
+
+    def _questions(self, gate: Gate) -> Iterator[_Question]:
+        """Step 3: ask for every score that any site reports, of all sites together and of each."""
+        measured: dict[str, dict[str, list[Usable]]] = defaultdict(lambda: defaultdict(list))
+        blocked: dict[tuple[str, str], str] = {}
+        for site in self.sites:
+            for score, outcome in self._outcomes(gate, site):
+                if isinstance(outcome, str):
+                    blocked[score, site] = outcome
+                else:
+                    measured[score][site].append(outcome)
+        for score in sorted(measured):
+            by_site = measured[score]
+            where = EVERYWHERE if len(by_site) == len(self.sites) else ", ".join(by_site)
+            yield _Question(gate, score, where, pool([worst(measures) for measures in by_site.values()]))
+            if len(self.sites) > 1 and len(by_site) > 1:
+                for site, measures in by_site.items():
+                    yield from (_Question(gate, score, site, pool([measure])) for measure in measures)
+            for site in self.sites:
+                if site not in by_site and not {(score, site), ("", site)} & blocked.keys():
+                    yield _Question(gate, score, site, None, f"the site did not measure {score}")
+        for (score, site), reason in blocked.items():
+            yield _Question(gate, score, site, None, reason)
+
+    def _outcomes(self, gate: Gate, site: str) -> Iterator[tuple[str, Usable | str]]:
+        """Yield score and measure, or score and why there is none; an empty score stands for all."""
+        findings = self.latest.get((gate.test, site), [])
+        if not findings:
+            yield "", "there is no finding"
+        for finding in findings:
+            if isinstance(finding.outcome, DidNotRun):
+                yield "", f"did not run: {finding.outcome.reason}"
+                continue
+            of_gate = [m for m in finding.outcome.measures if _metric(m) == gate.metric]
+            if not of_gate:
+                yield "", f"the finding has no {gate.metric}"
+            for measure in of_gate:
+                yield measure.score, _usable(measure, self.plan.minimum_patients)
+
+    def _claim(self, question: _Question, side: float, simultaneous: int) -> Claim:
+        """Step 5: both ends, and where they lie."""
+        gate, pooled = question.gate, question.pool
+        if pooled is None:
+            return Claim(
+                gate.test,
+                gate.metric,
+                question.score,
+                question.site,
+                self.number,
+                gate.at_most,
+                Verdict.INCONCLUSIVE,
+                question.missing,
+            )
+        ends = Interval(pooled.interval(side / simultaneous).lower, pooled.interval(side).upper)
+        if ends.lower > gate.at_most:
+            state = Verdict.FAIL
+        elif ends.upper <= gate.at_most:
+            state = Verdict.PASS
+        else:
+            state = Verdict.INCONCLUSIVE
+        error = pooled.standard_error(gate.at_most)
+        return Claim(
+            gate.test,
+            gate.metric,
+            question.score,
+            question.site,
+            self.number,
+            gate.at_most,
+            state,
+            _settling(pooled, gate, error) if state is Verdict.INCONCLUSIVE else "",
+            pooled.estimate,
+            ends.lower,
+            ends.upper,
+            _rounded_up(float(gate.at_most) + _DETECTABLE * error),
+            f"lower end {100 * (1 - side):.4g} % for all {simultaneous} claims together, upper end "
+            f"{100 * (1 - side):.4g} % for this one",
+            pooled.members,
+            pooled.held_out,
+        )
+
+
+def _needed(claim: Claim) -> bool:
+    """Whether a pass needs this claim: all sites together, and whatever was not measured."""
+    return claim.site == EVERYWHERE or claim.estimate is None
+
+
+def _metric(measure: Measure) -> str:
+    return measure.metric if isinstance(measure, NotMeasurable) else measure.kind
+
+
+def _usable(measure: Measure, minimum: int) -> Usable | str:
+    """Return `measure`, or why a verdict cannot rest on it: a site's suppression is checked, not trusted."""
+    if isinstance(measure, NotMeasurable):
+        return f"not measurable: {measure.reason}"
+    if min(measure.members, measure.held_out) + COUNT_SLACK < minimum:
+        return "not measurable: fewer patients than the policy's minimum"
+    if isinstance(measure, TruePositiveRate):
+        if measure.held_out + COUNT_SLACK < TAIL_HELD_OUT:
+            return f"not measurable: fewer than {TAIL_HELD_OUT} held-out patients"
+        if not measure.lower_hits <= measure.upper_hits <= measure.members:
+            return "not measurable: the hits contradict each other"
+    elif measure.standard_error == 0 and not (isinstance(measure, Auc) and measure.estimate in (0, 1)):
+        return "not measurable: the scores have no spread"
+    return measure
+
+
+def _settling(pooled: Pool, gate: Gate, error: float) -> str:
+    """Return how many held-out patients would decide, if members grow alike: in proportion to 1 / gap ** 2."""
+    gap = abs(float(pooled.estimate - gate.at_most))
+    if gap <= error:
+        return "not settleable at this estimate: it lies within one standard error of the gate"
+    needed = pooled.held_out * (_DETECTABLE * error / gap) ** 2
+    coarse = 10.0 ** max(math.floor(math.log10(needed)) - 1, 0)
+    return f"about {math.ceil(needed / coarse) * coarse:,.0f} held-out patients would settle it"
+
+
+def _rounded_up(value: float) -> Decimal:
+    return Decimal(math.ceil(value / float(UNIT))) * UNIT
+
+
+_METRICS: Final = {
+    "auc": "AUC",
+    "tpr-at-1-percent": "true positive rate at 1 % false positives",
+    "excess": "excess probability",
+}
+
+
+def _sentence(verdict: Verdict, claims: tuple[Claim, ...]) -> str:
+    if verdict is Verdict.FAIL:
+        claim = max(
+            (claim for claim in claims if claim.state is Verdict.FAIL),
+            key=lambda claim: (claim.lower or Decimal(0)) - claim.gate,
+        )
+        return f"refused: {_subject(claim)} is at least {claim.lower}, above the gate {claim.gate}"
+    needed = [claim for claim in claims if _needed(claim)]
+    if verdict is Verdict.PASS:
+        claim = max(needed, key=lambda claim: (claim.upper or Decimal(0)) - claim.gate)
+        return (
+            f"accepted: no gate is exceeded; the closest is {_subject(claim)}, at most {claim.upper} "
+            f"for a gate of {claim.gate}"
+        )
+    claim = next(claim for claim in needed if claim.state is Verdict.INCONCLUSIVE)
+    if claim.estimate is None:
+        return f"undecided: {_subject(claim)}: {claim.note}"
+    return (
+        f"undecided: {_subject(claim)} lies between {claim.lower} and {claim.upper}, "
+        f"and so does the gate {claim.gate}; {claim.note}"
+    )
+
+
+def _subject(claim: Claim) -> str:
+    metric = _METRICS.get(claim.metric, claim.metric)
+    of_score = f" of {claim.score}" if claim.score else ""
+    return f"{claim.test} {metric}{of_score} at {claim.site}"

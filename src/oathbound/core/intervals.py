@@ -1,7 +1,7 @@
 """Confidence limits, recomputed by whoever reads a finding: standard library only.
 
-Every function takes `alpha`, the error rate of *one* end, below one half, and returns both one-sided ends. Ends are
-rounded outward to `DECIMALS` digits, so that an interval never claims more than its inputs do.
+Every function takes `alpha`, the error rate of *one* end, below one half, and returns both one-sided ends.
+Ends are rounded outward to `DECIMALS` digits, so that an interval never claims more than its inputs do.
 """
 
 import math
@@ -31,7 +31,7 @@ class Interval:
 
 
 def quantile(alpha: float) -> float:
-    """Return z with P(Z > z) = `alpha` for a standard normal Z. Raises `ValueError` unless 0 < alpha < 1/2."""
+    """Return z with P(Z > z) = `alpha` for standard normal Z; `ValueError` unless 0 < alpha < 1/2."""
     if not 0 < alpha < 0.5:  # noqa: PLR2004 - one half: beyond it an end lies on the wrong side of the estimate
         raise ValueError("alpha, the error rate of one end, must lie between 0 and 1/2")
     return -NormalDist().inv_cdf(alpha)
@@ -47,15 +47,16 @@ def normal(estimate: Decimal, standard_error: Decimal, alpha: float) -> Interval
 
 
 def logit(auc: Decimal, standard_error: Decimal, pairs: int, alpha: float) -> Interval:
-    """Return limits of an AUC published to `DECIMALS` digits, symmetric on the logit scale (Pepe 2003, section 5.2).
+    """Return limits of a published AUC, symmetric on the logit scale (Pepe 2003, section 5.2).
 
     logit(A) -+ z * SE / (A (1 - A)), with A moved outward by half a unit of the last digit.
 
-    A standard error of zero at A = 1 means that every member outranks every held-out patient, where DeLong's
-    variance says nothing. Then the limit is exact: among `pairs` = min(members, held-out) disjoint pairs of a member
-    and a held-out patient each is won independently with probability A, and all were, which has probability
-    A ** pairs; so A >= alpha ** (1 / pairs). No distribution-free limit is sharper: a mixture that puts the smaller
-    group on the far side with probability 1 - A attains it. A = 0 is its mirror image.
+    A standard error of zero at A = 1 means that every member outranks every held-out patient, where
+    DeLong's variance says nothing. Then the limit is exact: among `pairs` = min(members, held-out) disjoint
+    pairs of a member and a held-out patient each is won independently with probability A, and all were,
+    which has probability A ** pairs; so A >= alpha ** (1 / pairs). No distribution-free limit is sharper: a
+    mixture that puts the smaller group on the far side with probability 1 - A attains it. A = 0 is its
+    mirror image.
     """
     if standard_error == 0 and auc in (0, 1):
         if pairs < 1:
@@ -70,7 +71,7 @@ def logit(auc: Decimal, standard_error: Decimal, pairs: int, alpha: float) -> In
 
 
 def clopper_pearson(hits: int, n: int, alpha: float) -> Interval:
-    """Return the exact limits of a proportion (Clopper and Pearson 1934). No hits of n give about 3 / n at 5 %.
+    """Return exact limits of a proportion (Clopper, Pearson 1934). No hits of n give about 3 / n at 5 %.
 
     Raises `ValueError` unless 0 <= hits <= n and n > 0.
     """
@@ -81,7 +82,7 @@ def clopper_pearson(hits: int, n: int, alpha: float) -> Interval:
 
 
 def binomial_at_most(k: int, n: int, p: float) -> float:
-    """Return P(X <= k) for X ~ Binomial(n, p): an exact sum, from the term next to k outward to the last that counts."""
+    """Return P(X <= k) for X ~ Binomial(n, p), summed from the largest term to the last that counts."""
     if k < 0:
         return 0.0
     if k >= n or p <= 0:

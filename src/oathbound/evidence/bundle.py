@@ -1,8 +1,8 @@
 """The file that is given to others: a zip archive with exactly one form for its content.
 
 Entries are stored, sorted by name, dated 1980-01-01, with the attributes of a plain file, and without extra
-fields, comments or data descriptors. Reading walks the entries, builds the archive again and compares the bytes,
-so nothing can hide in it. Any unzip program opens it. The format is PKWARE's APPNOTE 6.3; the page is
+fields, comments or data descriptors. Reading walks the entries, builds the archive again and compares the
+bytes, so nothing can hide in it. Any unzip program opens it. The format is PKWARE's APPNOTE 6.3; the page is
 `spec/bundle.md`.
 """
 
@@ -40,9 +40,7 @@ def pack(entries: Mapping[str, bytes]) -> bytes:
     if not entries:
         raise NothingExamined("a bundle without entries proves nothing")
     if len(entries) > MAX_ENTRIES or not all(map(_NAME.fullmatch, entries)):
-        raise WrongInput(
-            f"a bundle holds at most {MAX_ENTRIES} entries with short lower-case names such as logs/a/leaves.json"
-        )
+        raise WrongInput(f"a bundle holds at most {MAX_ENTRIES} entries, named like logs/site-a/leaves.json")
     if _size(entries) > MAX_BYTES:
         raise WrongInput(f"a bundle is larger than {MAX_BYTES} bytes")
     return _archive(entries)
@@ -54,9 +52,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
         raise NotAuthentic(f"the bundle is larger than {MAX_BYTES} bytes")
     entries = _entries(data)
     if not entries or not all(map(_NAME.fullmatch, entries)) or _archive(entries) != data:
-        raise NotAuthentic(
-            "the bundle is not in the one form that oathbound writes; it was changed or cut short"
-        )
+        raise NotAuthentic("the bundle is not in the one form that oathbound writes: changed, or cut short")
     return entries
 
 
@@ -93,17 +89,16 @@ def _archive(entries: Mapping[str, bytes]) -> bytes:
 
 
 def _entries(data: bytes) -> dict[str, bytes]:
-    """Return what the local headers at the start of `data` say, unverified and at most `MAX_ENTRIES` of them."""
+    """Return what the local headers say, unverified; none if a name stands twice or there are too many."""
     entries: dict[str, bytes] = {}
     start = 0
-    while (
-        data[start : start + 4] == b"PK\x03\x04"
-        and len(data) - start >= _LOCAL.size
-        and len(entries) <= MAX_ENTRIES
-    ):
-        *_, size, name_size, _extra_size = _LOCAL.unpack_from(data, start)
+    while data.startswith(b"PK\x03\x04", start) and len(data) - start >= _LOCAL.size:
+        *_, size, name_size, _ = _LOCAL.unpack_from(data, start)
         name_start = start + _LOCAL.size
         content = name_start + name_size
+        name = data[name_start:content].decode("ascii", "replace")
         start = content + size
-        entries[data[name_start:content].decode("ascii", "replace")] = data[content:start]
-    return entries if len(entries) <= MAX_ENTRIES else {}
+        if name in entries or len(entries) == MAX_ENTRIES:
+            return {}
+        entries[name] = data[content:start]
+    return entries

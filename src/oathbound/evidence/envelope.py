@@ -1,8 +1,8 @@
 """Signed statements: an in-toto Statement v1 in a DSSE v1 envelope, signed classically and post-quantum.
 
-Both signatures are always required, and both are of one party. The identity of a statement is the digest of what
-is signed, the DSSE pre-authentication encoding: ML-DSA signatures are randomised, so two envelopes of one
-statement differ. The page is `spec/statement.md`.
+Both signatures are always required, and both are of one party. The identity of a statement is the digest of
+what is signed, the DSSE pre-authentication encoding: ML-DSA signatures are randomised, so two envelopes of
+one statement differ. The page is `spec/statement.md`.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,7 @@ def sign(statement: Statement, secret: Secret) -> bytes:
     data = canonical({"payload": b64.encode(payload), "payloadType": PAYLOAD_TYPE, "signatures": signatures})
     if len(data) > MAX_ENVELOPE_BYTES:
         raise WrongInput(
-            f"a signed statement of {len(data)} bytes is too large for a log, which takes {MAX_ENVELOPE_BYTES}",
+            f"a signed statement of {len(data)} bytes is too large: a log takes {MAX_ENVELOPE_BYTES}",
             hint="put what is large in a file of the bundle, and its digest in the statement",
         )
     return data

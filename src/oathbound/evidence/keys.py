@@ -36,22 +36,19 @@ SECRET_FORMAT: Final = "oathbound/secret/v1"  # noqa: S105 (the name of a file f
 _MAX_SECRET_BYTES: Final = 1024
 
 
-class _Bytes:
-    """The base64 of exactly `length` bytes, for pydantic."""
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __call__(self, text: str) -> str:
-        if len(b64.decode(text)) != self.length:
-            raise ValueError(f"not the base64 of {self.length} bytes")
+def _base64_of(length: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(b64.decode(text)) != length:
+            raise ValueError(f"not the base64 of {length} bytes")
         return text
 
+    return AfterValidator(check)
 
-_Seed = Annotated[str, AfterValidator(_Bytes(32))]
-_Ed25519 = Annotated[str, AfterValidator(_Bytes(32))]
-_MLDSA44 = Annotated[str, AfterValidator(_Bytes(1312))]
-_MLDSA65 = Annotated[str, AfterValidator(_Bytes(1952))]
+
+_Seed = Annotated[str, _base64_of(32)]
+_Ed25519 = Annotated[str, _base64_of(32)]
+_MLDSA44 = Annotated[str, _base64_of(1312)]
+_MLDSA65 = Annotated[str, _base64_of(1952)]
 
 
 class PublicKey(Protocol):

@@ -2,8 +2,8 @@
 
     tile/entries/<N>[.p/<W>]    leaves, each after its length in two bytes; 256 to a file
     tile/<L>/<N>[.p/<W>]        hashes, for readers that fetch tiles; derived from the leaves
-    checkpoint                  the latest checkpoint
     checkpoints/<size>          every checkpoint, one for each size: a cosigned one replaces the bare one
+    checkpoint                  a copy of the latest, for readers that fetch tiles
     lock                        held by the one writer
 
 A file becomes visible only when it is complete and on disk: it is written beside its place, synchronised, and
@@ -18,12 +18,12 @@ from typing import Final, Self
 
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
 from oathbound.evidence import note
+from oathbound.evidence.envelope import MAX_ENVELOPE_BYTES
 from oathbound.evidence.merkle import leaf_hash, root
 
-MAX_LEAF_BYTES: Final = 65_535
 _WIDTH: Final = 256
 _LENGTH_BYTES: Final = 2
-_MAX_FILE_BYTES: Final = _WIDTH * (_LENGTH_BYTES + MAX_LEAF_BYTES)
+_MAX_FILE_BYTES: Final = _WIDTH * (_LENGTH_BYTES + MAX_ENVELOPE_BYTES)
 
 
 class Log:
@@ -40,9 +40,9 @@ class Log:
 
     @classmethod
     def open(cls, path: Path, origin: str) -> Self:
-        """Return the log in the folder, made when it is not there, after checking it against its checkpoints.
+        """Return the log in the folder, made when it is not there, checked against its checkpoints.
 
-        Raises `Unavailable` when another process holds it, `NotAuthentic` when its files contradict each other.
+        Raises `Unavailable` when another writer holds it, `NotAuthentic` when its files are inconsistent.
         """
         try:
             _make_folder(path / "tile" / "entries")
@@ -50,16 +50,15 @@ class Log:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise Unavailable(f"the log {path} cannot be opened: {error.strerror}") from None
-        log = cls(path, origin, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.ExitStack() as on_failure:
+            log = cls(path, origin, lock)
+            on_failure.callback(log.close)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Unavailable(f"the log {path} is in use", hint="wait until that process ends") from None
             log._load()
-        except BlockingIOError:
-            log.close()
-            raise Unavailable(f"the log {path} is in use", hint="wait for the other process to end") from None
-        except BaseException:
-            log.close()
-            raise
+            on_failure.pop_all()
         return log
 
     def __enter__(self) -> Self:
@@ -96,8 +95,8 @@ class Log:
 
         Raises `WrongInput` unless the leaf has 1 to 65,535 bytes, `Unavailable` when it cannot be written.
         """
-        if not 0 < len(leaf) <= MAX_LEAF_BYTES:
-            raise WrongInput(f"a leaf of a log has 1 to {MAX_LEAF_BYTES} bytes")
+        if not 0 < len(leaf) <= MAX_ENVELOPE_BYTES:
+            raise WrongInput(f"a leaf of a log has 1 to {MAX_ENVELOPE_BYTES} bytes")
         hashed = leaf_hash(leaf)
         if hashed in self._index:
             return self._index[hashed]
@@ -107,27 +106,26 @@ class Log:
         _write(self._tile("entries", size // _WIDTH, size + 1 - start), bundle)
         if size > max(start, self._checkpoint_size):
             # The file just written holds these leaves too, and no checkpoint was made at this size.
-            self._tile("entries", size // _WIDTH, size - start).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._tile("entries", size // _WIDTH, size - start).unlink()
         self._keep(leaf, hashed)
         return size
 
     def checkpoint(self) -> bytes | None:
         """Return the latest checkpoint, or None before the first."""
-        return _read(self._path / "checkpoint")
+        return self.checkpoints()[-1] if self._checkpoint_size else None
 
     def checkpoints(self) -> tuple[bytes, ...]:
         """Return every checkpoint, ascending in size."""
-        sizes = sorted(
-            int(file.name) for file in (self._path / "checkpoints").iterdir() if file.name.isdecimal()
-        )
-        files = (_read(self._path / "checkpoints" / str(size)) for size in sizes)
-        return tuple(file for file in files if file is not None)
+        folder = self._path / "checkpoints"
+        sizes = sorted(int(file.name) for file in folder.iterdir() if file.name.isdecimal())
+        return tuple(_read(folder / str(size)) for size in sizes)
 
     def write_checkpoint(self, data: bytes) -> None:
         """Keep a checkpoint of this log, with the tiles of its size, and make it the latest.
 
-        Raises `NotAuthentic` unless it is of this log, of leaves that are on disk, and no smaller than the latest.
-        Its signatures are not verified here.
+        Raises `NotAuthentic` unless it is of this log, of leaves that are on disk, and no smaller than the
+        latest. Its signatures are not verified here.
         """
         checkpoint = self._check(data)
         if checkpoint.size < self._checkpoint_size:
@@ -143,14 +141,14 @@ class Log:
         self._hashes.append(hashed)
 
     def _tile(self, level: str, number: int, width: int) -> Path:
-        """Return the file of a tile: `x001/x234/067` for number 1,234,067, with `.p/<W>` when it is partial."""
+        """Return a tile's file: `x001/x234/067` for number 1,234,067, and `.p/<W>` when it is partial."""
         name = f"{number % 1000:03}"
         while number := number // 1000:
             name = f"x{number % 1000:03}/{name}"
         return self._path / "tile" / level / (name if width == _WIDTH else f"{name}.p/{width}")
 
     def _publish(self, size: int) -> None:
-        """Write the tiles of the first `size` leaves that are not there: of the leaves, then of each level."""
+        """Write the missing tiles of the first `size` leaves: of the leaves, then of each level of hashes."""
         entries = [_entry(leaf) for leaf in self._leaves[:size]]
         hashes = self._hashes[:size]
         self._publish_level("entries", entries)
@@ -178,9 +176,8 @@ class Log:
                 break
         if len(self._index) != len(self._leaves) or self._entries(number):
             raise NotAuthentic(f"the log {self._path} holds a leaf twice, or leaves after an unfinished file")
-        for data in (*self.checkpoints(), self.checkpoint()):
-            if data is not None:
-                self._checkpoint_size = max(self._checkpoint_size, self._check(data).size)
+        for data in self.checkpoints():
+            self._checkpoint_size = self._check(data).size
 
     def _entries(self, number: int) -> list[bytes]:
         """Return the leaves in the widest file of this number; none when there is no file."""
@@ -190,7 +187,7 @@ class Log:
         width = _WIDTH if whole.exists() else max(widths, default=0)
         if width == 0:
             return []
-        data = _read(self._tile("entries", number, width)) or b""
+        data = _read(self._tile("entries", number, width))
         leaves = _split(data)
         if len(leaves) != width or b"".join(map(_entry, leaves)) != data:
             raise NotAuthentic(f"a file of leaves of the log {self._path} is damaged")
@@ -218,12 +215,10 @@ def _split(bundle: bytes) -> list[bytes]:
     return leaves
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise Unavailable(f"the log's file {path} cannot be read: {error.strerror}") from None
     if len(data) > _MAX_FILE_BYTES:

@@ -27,7 +27,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def inclusion_proof(index: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return PATH(m, D[n]), the audit path of leaf `index` (section 2.1.1). `IndexError` if there is no such leaf."""
+    """Return PATH(m, D[n]), the audit path of leaf `index` (section 2.1.1); `IndexError` if there is none."""
     if not 0 <= index < len(leaves):
         raise IndexError(f"no leaf {index} among {len(leaves)}")
     if len(leaves) == 1:
@@ -56,18 +56,13 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     refusal = NotAuthentic(f"the proof that leaf {index} is in the log of {size} leaves does not hold")
     if not 0 <= index < size:
         raise refusal
-    position, last, computed = index, size - 1, leaf
-    for sibling in proof:
-        if last == 0:
-            raise refusal
-        if position % 2 or position == last:
-            computed = node_hash(sibling, computed)
-            while position % 2 == 0 and position:
-                position, last = position // 2, last // 2
-        else:
-            computed = node_hash(computed, sibling)
-        position, last = position // 2, last // 2
-    if last or computed != expected:
+    sides = _left_siblings(index, size - 1)
+    if len(proof) != len(sides):
+        raise refusal
+    computed = leaf
+    for sibling, left in zip(proof, sides, strict=True):
+        computed = node_hash(sibling, computed) if left else node_hash(computed, sibling)
+    if computed != expected:
         raise refusal
 
 
@@ -88,22 +83,32 @@ def verify_consistency(
     position, last = old_size - 1, new_size - 1
     while position % 2:
         position, last = position // 2, last // 2
+    sides = _left_siblings(position, last)
     path = [old_root, *proof] if position == 0 else list(proof)
-    if not path:
+    if len(path) != len(sides) + 1:
         raise refusal
     old = new = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            raise refusal
-        if position % 2 or position == last:
-            old, new = node_hash(sibling, old), node_hash(sibling, new)
-            while position % 2 == 0 and position:
-                position, last = position // 2, last // 2
-        else:
-            new = node_hash(new, sibling)
-        position, last = position // 2, last // 2
-    if last or old != old_root or new != new_root:
+    for sibling, left in zip(path[1:], sides, strict=True):
+        if left:
+            old = node_hash(sibling, old)
+        new = node_hash(sibling, new) if left else node_hash(new, sibling)
+    if old != old_root or new != new_root:
         raise refusal
+
+
+def _left_siblings(position: int, last: int) -> list[bool]:
+    """Return, for each step from a node to the root, whether its sibling is the left one.
+
+    `position` is the node's and `last` the rightmost node's index at their level: `fn` and `sn` in RFC 9162.
+    """
+    sides = []
+    while last:
+        left = position % 2 == 1 or position == last
+        sides.append(left)
+        while left and position and position % 2 == 0:
+            position, last = position // 2, last // 2
+        position, last = position // 2, last // 2
+    return sides
 
 
 def _split(size: int) -> int:

@@ -9,8 +9,8 @@
     — <witness> <Ed25519 cosignature, type 0x04>    two lines for each witness, witnesses by name:
     — <witness> <ML-DSA-44 cosignature, type 0x06>  tlog-cosignature.md
 
-A note here holds these lines and no others, although the specification lets readers skip lines of unknown keys:
-what a verifier was shown is what it checked. The page is `spec/log.md`.
+A note here holds these lines and no others, although the specification lets readers skip lines of unknown
+keys: what a verifier was shown is what it checked. The page is `spec/log.md`.
 """
 
 import re
@@ -78,7 +78,7 @@ class Line:
 
 
 def key_id(name: str, kind: int, public: bytes) -> bytes:
-    """Return the 4-byte key ID (signed-note.md): of the name, the type of signature and the raw public key."""
+    """Return the 4-byte key ID (signed-note.md) for a name, a type of signature and a raw public key."""
     return sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
 
 
@@ -88,7 +88,7 @@ def cosigned_text(checkpoint: Checkpoint, time: int) -> bytes:
 
 
 def cosigned_message(cosigner: str, checkpoint: Checkpoint, time: int) -> bytes:
-    """Return the `cosigned_message` of an ML-DSA-44 cosignature: the subtree from 0 to the checkpoint's size."""
+    """Return the message of an ML-DSA-44 cosignature (tlog-cosignature.md), of the leaves from 0."""
     parts = (
         b"subtree/v1\n\0",
         bytes([len(cosigner)]) + cosigner.encode("ascii"),
@@ -104,8 +104,8 @@ def cosigned_message(cosigner: str, checkpoint: Checkpoint, time: int) -> bytes:
 def sign_checkpoint(origin: str, size: int, root: bytes, secret: Secret) -> bytes:
     """Return the note of the log's head, signed by the log and by no witness yet.
 
-    The ML-DSA-44 timestamp is zero, which states no time: time is for witnesses to say. Raises `NothingExamined`
-    for an empty log, `WrongInput` for an origin that is not 1 to 200 visible ASCII characters without `+`.
+    The ML-DSA-44 timestamp is zero, which states no time: time is for witnesses to say. Raises
+    `NothingExamined` for an empty log, `WrongInput` for an origin outside the format.
     """
     if size == 0:
         raise NothingExamined("an empty log has no checkpoint")
@@ -135,9 +135,7 @@ def cosign(note: bytes, secret: Secret, at: int) -> bytes:
     The caller has opened the checkpoint and verified that the log only grew since the last one it cosigned.
     """
     if not 0 < at <= MAX_TIME:
-        raise WrongInput(
-            "the time of a cosignature is in POSIX seconds, after 1970 and before the year 10000"
-        )
+        raise WrongInput(f"the time of a cosignature is in POSIX seconds, from 1 to {MAX_TIME}")
     checkpoint, lines = decode(note)
     name = secret.name
     classical, post_quantum = secret.witness_keys()
@@ -181,10 +179,10 @@ def open_checkpoint(note: bytes, log: Party, origin: str) -> Checkpoint:
 
 
 def witnesses(note: bytes, parties: Mapping[str, Party]) -> tuple[Cosignature, ...]:
-    """Return every cosignature of the note, by name of witness, all verified; `NotAuthentic` if any is not.
+    """Return every cosignature of the note, by name of witness; raise `NotAuthentic` unless all verify.
 
-    `parties` are the trusted parties by fingerprint. Whether a witness counts, for instance for its own log, is
-    for the policy to say. The log's own two lines are verified by `open_checkpoint`, not here.
+    `parties` are the trusted parties by fingerprint. Whether a witness counts, for instance for its own log,
+    is for the policy to say. The log's own two lines are verified by `open_checkpoint`, not here.
     """
     checkpoint, lines = decode(note)
     named = {party.name: party for party in parties.values()}

@@ -62,7 +62,7 @@ class Trust(Record):
         return cls.parse(values, what=what)
 
     def admit(self, parties: Iterable[Party]) -> Mapping[str, Party]:
-        """Return the parties by fingerprint; `NotAuthentic` if there are none or one is not trusted by its name."""
+        """Return the parties by fingerprint; `NotAuthentic` if there are none, or one is not in the file."""
         trusted = {party.fingerprint: party.name for party in self.party}
         admitted = {party.fingerprint: party for party in parties}
         for fingerprint, party in admitted.items():

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from typing import Final, TypeVar
 
 from oathbound.core import accounting
 from oathbound.core.canonical import digest, digest_of, from_canonical
-from oathbound.core.errors import NotAcceptable, NotAuthentic, NothingExamined, WrongInput
+from oathbound.core.errors import NotAcceptable, NotAuthentic, WrongInput
 from oathbound.core.event import SampledGaussian
 from oathbound.core.finding import audit_seed
 from oathbound.core.gates import Attempted, Judgement, judge
@@ -112,11 +113,6 @@ def origin(policy: Policy, operator: str) -> str:
     return f"oathbound.invalid/{policy.study}/{operator}"
 
 
-def run_digest(checkpoint: Checkpoint) -> str:
-    """Return the digest by which statements cite a checkpoint: origin, size and root, without signatures."""
-    return digest_of({"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex()})
-
-
 def verify(data: bytes, trust: Trust, *, at: int) -> Verified:
     """Return what the bundle `data` proves to somebody who trusts `trust`, as of POSIX time `at`.
 
@@ -196,12 +192,13 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:
 
     # (13) every finding is about this model, with the seed that nobody chose
     with _step(13):
-        attempts = [found for site in history for found in _attempts(history[site])]
+        found = [[s.predicate for s in own if isinstance(s.predicate, Found)] for own in history.values()]
+        attempts = list(chain.from_iterable(attempts_of(of_site) for of_site in found))
         _check_findings(attempts, model, policy, made)
 
     # (14) the verdict, recomputed from findings and gates, is the one that was decided
     with _step(14):
-        judgement = _judge(policy, attempts, model)
+        judgement = judgement_of(policy, attempts)
         if decided.verdict != judgement.verdict.value or decided.model != model.model:
             raise NotAcceptable(
                 f"the decision says {decided.verdict}, the findings and gates say {judgement.verdict.value}",
@@ -303,7 +300,7 @@ def _witnessed(
             hint="check this machine's clock, or give the time with --at",
         )
     times = tuple(sorted(seen.time for seen in cosigned))
-    return CheckpointSeen(size=head.size, digest=run_digest(head), note_digest=digest(note), times=times)
+    return CheckpointSeen(size=head.size, digest=head.identity, note_digest=digest(note), times=times)
 
 
 def _check_complete(
@@ -406,16 +403,16 @@ def _spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
     return max(spent)
 
 
-def _attempts(own: Sequence[_Statement]) -> list[tuple[Found, int]]:
-    """Return a site's findings, each with the number of its attempt: how often that test had been run."""
+def attempts_of(history: Sequence[Found]) -> list[tuple[Found, int]]:
+    """Return one site's findings, each with the number of its attempt: how often that test had been run
+    there.
+
+    A finding that repeats an earlier one exactly is a replay, and counts once.
+    """
     numbered: list[tuple[Found, int]] = []
-    seen: set[str] = set()
-    for statement in own:
-        if isinstance(statement.predicate, Found) and statement.identity not in seen:
-            seen.add(statement.identity)
-            test = statement.predicate.finding.test
-            before = sum(found.finding.test == test for found, _ in numbered)
-            numbered.append((statement.predicate, before + 1))
+    for found in dict.fromkeys(history):
+        before = sum(earlier.finding.test == found.finding.test for earlier, _ in numbered)
+        numbered.append((found, before + 1))
     return numbered
 
 
@@ -437,12 +434,10 @@ def _check_findings(
             raise NotAcceptable(f"the seed of {finding.test} at {finding.site} was chosen, not derived")
 
 
-def _judge(policy: Policy, attempts: Sequence[tuple[Found, int]], model: ModelMade) -> Judgement:
-    about = [Attempted(finding=f.finding, attempt=n) for f, n in attempts if f.finding.model == model.model]
-    try:
-        return judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), about)
-    except NothingExamined as error:
-        raise NotAcceptable(error.message, hint=error.hint) from None
+def judgement_of(policy: Policy, attempts: Sequence[tuple[Found, int]]) -> Judgement:
+    """Return the verdict on one model, from the numbered findings of all sites."""
+    attempted = [Attempted(finding=found.finding, attempt=number) for found, number in attempts]
+    return judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), attempted)
 
 
 def _of(statements: Sequence[_Statement], kind: type[_P]) -> list[_P]:

@@ -1,10 +1,9 @@
 """The discrete Gaussian on the integers, by exact inversion from a cryptographic source.
 
-P(X = x) is proportional to exp(-x^2 / 2 sigma^2), for every integer x (Canonne, Kamath, Steinke 2020). No float
-takes part: neither the values nor their low bits carry the traces by which rounded continuous noise gives its
-input away (Mironov 2012).
+P(X = x) is proportional to exp(-x^2 / 2 sigma^2), for every integer x (Canonne, Kamath, Steinke 2020). No
+float takes part, so no low bits of a float give away what the noise was added to (Mironov 2012).
 
-A draw takes one 64-bit word: its last bit is the sign, the others are the 63 high bits of a uniform U < 2^127.
+A draw takes one 64-bit word: its last bit is the sign, the others are the high bits of a uniform U < 2^127.
 The magnitude is the number of thresholds C_m <= U, with C_m = 2^127 P(|X| <= m) rounded down, 0 <= m < M.
 The 64 low bits of U decide only where the high bits equal a threshold's, and only then they are drawn.
 
@@ -13,8 +12,8 @@ Distance from the exact distribution, in total variation, per draw:
 1. Cut at M = ceil(13 sigma). Given |X| <= M, the distance is P(|X| > M). That is at most
    2 * integral from M of exp(-x^2 / 2 sigma^2) / Z, where Z >= sigma sqrt(2 pi) by Poisson summation, so at
    most exp(-13^2 / 2) < 2^-121.
-2. Arithmetic. Weights are fixed-point numbers in units of 2^-256, every product rounded down. The start values
-   are less than 2 units too small, so the ratio of step m is less than 2m + 2, the weight less than
+2. Arithmetic. Weights are fixed-point numbers in units of 2^-256, every product rounded down. The start
+   values are less than 2 units too small, so the ratio of step m is less than 2m + 2, the weight less than
    (m + 1)(m + 2), and a sum less than (M + 2)^3 < 2^63: less than 2^-190 in P(|X| <= m).
 3. Rounding down to 2^-127, and (2), move P(|X| = m) by less than 2^-126, for each m <= M.
 

@@ -1,7 +1,7 @@
 """Randomness: the only file that asks the operating system for it.
 
-Every draw is cryptographically secure, because what is drawn (who was sampled, and the noise) protects patients:
-whoever predicts it undoes the privacy. There is no seed and no state; a fork cannot repeat a draw.
+Every draw is cryptographically secure: who predicts which patients were sampled, or the noise, undoes their
+privacy. There is no seed and no state, so a forked process cannot repeat a draw.
 """
 
 import os
@@ -26,7 +26,7 @@ Words = Callable[[int], NDArray[np.uint64]]
 
 
 def random_bytes(n: int) -> bytes:
-    """Return `n` uniform bytes: the kernel's, or above 4 KiB an AES-256-CTR key stream under a fresh kernel key."""
+    """Return `n` uniform bytes: from the kernel, or above 4 KiB of AES-256-CTR under a fresh key from it."""
     if n <= _FROM_KERNEL:
         return os.urandom(n)
     stream = Cipher(AES(os.urandom(32)), CTR(bytes(16))).encryptor()
@@ -65,5 +65,5 @@ def permutation(n: int, *, words: Words = random_words) -> NDArray[np.int64]:
     while True:
         drawn = words(n)
         order = np.argsort(drawn)
-        if n < 2 or (np.diff(drawn[order]) != 0).all():  # noqa: PLR2004 - two words are the fewest that can be equal
+        if (np.diff(drawn[order]) != 0).all():
             return order.astype(np.int64)

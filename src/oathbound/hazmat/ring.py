@@ -1,7 +1,7 @@
 """Integer vectors modulo 2^32: what sites add up, noise and mask.
 
-A patient's gradient becomes an integer vector of l2 norm at most `ring_norm`, exactly: the norm is checked in
-integers, after rounding, for each patient alone. Rounding a sum of gradients instead would leave its norm unknown.
+A patient's gradient becomes an integer vector of l2 norm at most `ring_norm`, exactly: the norm is checked
+in integers, after rounding, for each patient alone. Rounding a sum of gradients would leave it unknown.
 """
 
 import math
@@ -23,8 +23,8 @@ _NOISE_REACH: Final = 12
 def quantise(gradients: NDArray[np.float32], *, clip: float, ring_norm: int) -> NDArray[np.int64]:
     """Return the sum of the patients' integer vectors, int64 [d], from `gradients`, float32 [patients, d].
 
-    Each gradient is clipped to the l2 norm `clip`, scaled by `ring_norm / clip` and truncated toward zero. A
-    gradient that is not finite counts as zero, and no patients as a zero sum. `WrongInput` for another type or
+    Each gradient is clipped to the l2 norm `clip`, scaled by `ring_norm / clip` and truncated toward zero.
+    One that is not finite counts as zero; no patients give a zero sum. `WrongInput` for another type or
     shape, or for bounds that cannot be.
     """
     if gradients.dtype != np.float32 or gradients.ndim != 2:  # noqa: PLR2004 - patients by parameters
@@ -35,10 +35,8 @@ def quantise(gradients: NDArray[np.float32], *, clip: float, ring_norm: int) -> 
             hint="correct clip and ring_norm in the policy",
         )
     total = np.zeros(gradients.shape[1], dtype=np.int64)
-    scaled, vector = (
-        np.empty(total.shape),
-        np.empty_like(total),
-    )  # once: new pages cost more than the arithmetic
+    scaled = np.empty(total.shape)  # allocated once: new pages cost more than the arithmetic
+    vector = np.empty_like(total)
     for gradient in gradients:
         scaled[:] = gradient
         _to_ring(scaled, clip, ring_norm, out=vector)
@@ -47,7 +45,7 @@ def quantise(gradients: NDArray[np.float32], *, clip: float, ring_norm: int) -> 
 
 
 def _to_ring(gradient: NDArray[np.float64], clip: float, ring_norm: int, *, out: NDArray[np.int64]) -> None:
-    """Write a patient's integer vector to `out`; `gradient` holds float32 values, so its squares are finite."""
+    """Write a patient's vector to `out`. `gradient` holds float32 values, so its squares do not overflow."""
     norm = math.sqrt(_square_norm(gradient))
     if not math.isfinite(norm):
         out.fill(0)
@@ -59,7 +57,7 @@ def _to_ring(gradient: NDArray[np.float64], clip: float, ring_norm: int, *, out:
 
 
 def _square_norm(vector: NDArray[np.float64] | NDArray[np.int64]) -> Any:
-    """Return the sum of squares, exact for int64: below 2^63. (BLAS would start threads, at more than the sum.)"""
+    """Return the sum of squares, exactly for integers. Not by BLAS, whose threads cost more than the sum."""
     return np.einsum("i,i", vector, vector)
 
 

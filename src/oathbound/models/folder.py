@@ -1,4 +1,4 @@
-"""A model on disk: `spec/model-folder.md`. Weights are safetensors; nothing in the folder is ever executed."""
+"""A model on disk: `spec/model-folder.md`. Weights are safetensors; nothing in the folder is executed."""
 
 import os
 import shutil
@@ -74,8 +74,9 @@ def write_model(
 def read_model(path: Path) -> LoadedModel:
     """Return the model in the folder `path`.
 
-    Raises `WrongInput` for a file that is missing, too large, truncated or not of this architecture, and for weights
-    that are not finite; `NotAuthentic` for JSON that is not canonical. Sizes are checked before memory is taken.
+    Raises `WrongInput` for a file that is missing, too large, truncated or not of this architecture, and for
+    weights that are not finite; `NotAuthentic` for JSON that is not canonical. Sizes are checked before
+    memory is taken.
     """
     files = {name: _read(path / name, MAX_JSON_BYTES) for name in (CONFIG, VOCABULARY)}
     lineage = None
@@ -98,12 +99,13 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 
 def _weights(data: bytes, model: EventTransformer) -> dict[str, torch.Tensor]:
-    """Return the tensors in `data`, which must be those that `model` has, by name, shape and type, and finite."""
+    """Return the tensors in `data`: those that `model` has, by name, shape and type, and finite."""
     try:
         weights: dict[str, torch.Tensor] = safetensors.torch.load(data)
     except (SafetensorError, KeyError):
         raise WrongInput(
-            f"{WEIGHTS} is not a whole safetensors file", hint="copy the model folder again from where it was made"
+            f"{WEIGHTS} is not a whole safetensors file",
+            hint="copy the model folder again from where it was made",
         ) from None
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:

@@ -1,8 +1,8 @@
 """Turn a patient's record into tokens, by public rules alone.
 
-One token per code, or one per code and value bin where the vocabulary has edges for the code; one per age band; one
-per band of time between events. A bin holds its lower edge and not its upper one. Values are compared in single
-precision, because MEDS stores them so: a stored 1.3 lies on the edge "1.3".
+One token per code, or one per code and value bin where the vocabulary has edges for the code; one per age
+band; one per band of time between events. A bin holds its lower edge and not its upper one. Values are
+compared in single precision, because MEDS stores them so: a stored 1.3 lies on the edge "1.3".
 """
 
 from bisect import bisect_right
@@ -67,11 +67,11 @@ class Tokenizer:
         raise WrongInput(f"the vocabulary has no code {code}", hint="list it in [policy.vocabulary] codes")
 
     def encode(self, patient: Patient, length: int) -> tuple[int, ...]:
-        """Return at most `length` tokens: BOS, static codes, the age band, then each event after its gap; EOS.
+        """Return at most `length` tokens: BOS, static codes, age band, then each event after its gap; EOS.
 
-        Static codes stand in the vocabulary's order. The age is the one at the first dated event; a record without
-        MEDS_BIRTH has no age token. A gap token stands before an event that is later than the one before it. EOS is
-        there only if the whole record, and EOS, fit in `length`.
+        Static codes stand in the vocabulary's order. The age is the one at the first dated event; a record
+        without MEDS_BIRTH has no age token. A gap token stands before an event that is later than the one
+        before it. EOS is there only if the whole record, and EOS, fit in `length`.
         """
         static = [event for event in patient.events if event.time is None]
         dated = [(event.time, event) for event in patient.events if event.time is not None]

@@ -1,7 +1,8 @@
-"""A decoder-only transformer over events (Vaswani et al. 2017; pre-norm, Xiong et al. 2020; tied output, Press 2017).
+"""A decoder-only transformer over events.
 
-Attention is written as matrix products and a softmax, because fused attention has no batching rule under
-`torch.func.vmap`, which patient-level gradients need.
+Vaswani et al. 2017; normalisation before each part as in Xiong et al. 2020; tied output as in Press and Wolf
+2017. Attention is written as matrix products and a softmax, because fused attention has no batching rule
+under `torch.func.vmap`, which patient-level gradients need.
 """
 
 import math
@@ -43,7 +44,8 @@ class Block(nn.Module):
         attended = (scores.softmax(dim=-1) @ v).transpose(-3, -2).flatten(-2)
         x = x + self.out(attended)
         hidden: Tensor = functional.gelu(self.up(self.norm2(x)), approximate="tanh")
-        return x + self.down(hidden)
+        result: Tensor = x + self.down(hidden)
+        return result
 
 
 class EventTransformer(nn.Module):
@@ -62,7 +64,8 @@ class EventTransformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map int64 tokens (..., T), T <= length, to logits (..., T, vocabulary).
 
-        Logits at a position depend on the tokens at and before it alone, so padding at the end changes nothing.
+        Logits at a position depend on the tokens at and before it alone, so padding at the end changes
+        nothing.
         """
         length = tokens.shape[-1]
         mask = torch.full((length, length), -math.inf, device=tokens.device).triu(1)
@@ -76,8 +79,8 @@ class EventTransformer(nn.Module):
 def build(architecture: Architecture, vocabulary_size: int) -> EventTransformer:
     """Return the model with its first weights, fixed by `architecture.seed`.
 
-    Weights are uniform, made of 24-bit integers by exact operations alone, so that every processor with the same
-    torch gets the same bits; the fast normal generators differ between processors in the last place.
+    Weights are uniform, made of 24-bit integers by exact operations alone, so that every processor with the
+    same torch gets the same bits; the fast normal generators differ between processors in the last place.
     """
     model = EventTransformer(architecture, vocabulary_size)
     generator = torch.Generator().manual_seed(architecture.seed)
@@ -101,12 +104,12 @@ def flat(model: nn.Module) -> NDArray[np.float32]:
 
 
 def load_flat(model: nn.Module, vector: NDArray[np.float32]) -> None:
-    """Set all weights from one float32 vector, in the order of `flat`; `WrongInput` on another length or type."""
+    """Set all weights from one float32 vector in the order of `flat`; `WrongInput` if it is not that."""
     parameters = list(model.parameters())
     expected = sum(parameter.numel() for parameter in parameters)
     if vector.dtype != np.float32 or vector.shape != (expected,):
         raise WrongInput(f"the model takes {expected} float32 weights")
-    values = torch.tensor(vector).split([parameter.numel() for parameter in parameters])
+    values = torch.split(torch.tensor(vector), [parameter.numel() for parameter in parameters])
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
             parameter.copy_(value.view_as(parameter))

@@ -1,11 +1,11 @@
-"""The two messages of training, as bytes: `spec/training.md`. A message has one encoding; anything else is refused.
+"""The two messages of training, as bytes: `spec/training.md`.
 
-A message is a magic line, the header's length (32 bits, little-endian), the header as canonical JSON, and a payload whose
-length the receiver knows beforehand.
+A message has one encoding; anything else is refused. A message is a magic line, the header's length (32 bits,
+little-endian), the header as canonical JSON, and a payload whose length the receiver knows beforehand.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ Ordinal = Annotated[int, Field(ge=1, le=10_000_000)]
 class Label(Record):
     """Which vector this is: no two vectors that differ carry one label.
 
-    `plan` is the digest of the policy, `model` that of the weights' bytes; `step` counts from 1 what moves the model,
-    `attempt` what is charged.
+    `plan` is the digest of the policy, `model` that of the weights' bytes; `step` counts from 1 what moves
+    the model, `attempt` what is charged.
     """
 
     run: Digest
@@ -44,6 +44,9 @@ class ShareLabel(Label):
     site: Name
 
 
+_AnyLabel = TypeVar("_AnyLabel", bound=Label)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """From the coordinator to each node: compute your share at these weights (float32 [d], finite)."""
@@ -57,7 +60,7 @@ class Step:
 
     @classmethod
     def decode(cls, data: bytes, dimension: int) -> Self:
-        """Return the message in `data`, or raise `ProtocolRefused`; its weights are those that its label names."""
+        """Return the message in `data`, with the weights that its label names, or raise `ProtocolRefused`."""
         header, payload = unframe(_STEP, data, _WORD * dimension)
         label = _label(Label, header)
         if digest(payload) != label.model:
@@ -114,7 +117,7 @@ def unframe(magic: bytes, data: bytes, payload_bytes: int) -> tuple[dict[str, An
     return header, data[start + size :]
 
 
-def _label[T: Label](kind: type[T], header: dict[str, Any]) -> T:
+def _label(kind: type[_AnyLabel], header: dict[str, Any]) -> _AnyLabel:
     try:
         return kind.parse(header, what="a message's header")
     except WrongInput as error:

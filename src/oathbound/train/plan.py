@@ -1,4 +1,4 @@
-"""The plan of a training, derived from the policy and the model's size: equal at every party, and within its budget."""
+"""The plan of a training, derived from the policy and the model's size: the same at every party."""
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -26,8 +26,9 @@ class Privacy:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a node and the coordinator must agree on. `policy` is its digest; `privacy` is None for `privacy = "none"`.
+    """What a node and the coordinator must agree on.
 
+    `policy` is the policy's digest; `privacy` is None for `privacy = "none"`.
     `dimension` is the number of the model's weights. A plan made by `of` costs no more than its budget.
     """
 
@@ -41,8 +42,8 @@ class Plan:
     def of(cls, policy: Policy, dimension: int) -> Self:
         """Return the plan of `policy` for a model of `dimension` weights.
 
-        Raises `BudgetRefused` if all its attempts would cost more than the budget, and `WrongInput` if a sum could
-        wrap around the ring or the noise is out of the sampler's range.
+        Raises `BudgetRefused` if all its attempts would cost more than the budget, and `WrongInput` if a sum
+        could wrap around the ring or the noise is out of the sampler's range.
         """
         sites = tuple(site.name for site in policy.sites)
         plan = cls(policy.digest, sites, policy.training, dimension, privacy=None)
@@ -50,7 +51,9 @@ class Plan:
             return plan
         honest = policy.min_sites - policy.colluding
         share_sigma = accounting.share_sigma(
-            policy.budget.noise_multiplier, policy.training.ring_norm, honest
+            noise_multiplier=policy.budget.noise_multiplier,
+            ring_norm=policy.training.ring_norm,
+            honest_shares=honest,
         )
         DiscreteGaussian(share_sigma)
         check_headroom(
@@ -91,16 +94,16 @@ class Plan:
         needed = self.epsilon(self.training.attempts)
         if needed is not None and self.privacy is not None and needed > self.privacy.budget.epsilon:
             raise BudgetRefused(
-                f"{self.training.attempts} attempts cost epsilon {needed}, and the budget is {self.privacy.budget.epsilon}",
+                f"the plan costs epsilon {needed}, and the budget is {self.privacy.budget.epsilon}",
                 needed=str(needed),
                 allowed=str(self.privacy.budget.epsilon),
-                hint="raise noise_multiplier, or lower attempts or sampling_rate, and have every site sign again",
+                hint="raise noise_multiplier, or lower attempts or sampling_rate; every site must sign again",
             )
         return needed
 
     @property
     def divisor(self) -> float:
-        """The expected batch q * N over all sites, by which every sum is divided: public, unlike the batch itself."""
+        """The expected batch q * N over all sites, which divides every sum: public, unlike the batch."""
         return float(self.training.sampling_rate * self.training.members)
 
     @property
@@ -110,7 +113,7 @@ class Plan:
 
     @property
     def saturation(self) -> int:
-        """The largest coordinate that a site may send without noise, so that all sites' sum does not wrap around."""
+        """The largest coordinate of a share without noise, so that the sum of all cannot wrap around."""
         return (MODULUS // 2 - 1) // len(self.sites)
 
     def learning_rate(self, step: int) -> float:

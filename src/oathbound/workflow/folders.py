@@ -1,17 +1,17 @@
 """The folders on disk: a study's, kept by its coordinator, and a site's, kept by a hospital.
 
-    STUDY/study.toml          the policy, and how this machine runs it
-    STUDY/keys/               the coordinator's secret key
-    STUDY/parties/            public keys of every party
-    STUDY/log/                the study's log; checkpoints/ its cosigned checkpoints
-    STUDY/model/              the model, once trained; run/ what a resumed training needs
+STUDY/study.toml          the policy, and how this machine runs it
+STUDY/keys/               the coordinator's secret key
+STUDY/parties/            public keys of every party
+STUDY/log/                the study's log, with its cosigned checkpoints
+STUDY/model/              the model, once trained; run/ what a resumed training needs
 
-    SITE/site.toml            where records and consents lie; never shared
-    SITE/keys/                the site's secret key
-    SITE/party.json           the site's public keys
-    SITE/state.sqlite         consents, cohorts and budgets
-    SITE/studies/<study>/log/ the site's own log of one study
-    SITE/witness/             the last checkpoint that the site cosigned of each log
+SITE/site.toml            where records and consents lie; never shared
+SITE/keys/                the site's secret key
+SITE/party.json           the site's public keys
+SITE/state.sqlite         consents, cohorts and budgets
+SITE/studies/<study>/log/ the site's own log of one study
+SITE/witness/             the last checkpoint that the site cosigned of each log
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
 from oathbound.core.record import Exact, Name, Record, Text
-from oathbound.core.study import Policy, Study
+from oathbound.core.study import Member, Policy, Study
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
 from oathbound.evidence.verify import origin
@@ -74,7 +74,10 @@ class SiteFolder:
     def open(cls, path: Path) -> Self:
         """Return the site in the folder; `WrongInput` when there is none, or its site.toml is wrong."""
         what = str(path / "site.toml")
-        return cls(path, SiteFile.parse(read_toml(path / "site.toml", hint="make one with: oathbound join"), what=what))
+        return cls(
+            path,
+            SiteFile.parse(read_toml(path / "site.toml", hint="make one with: oathbound join"), what=what),
+        )
 
     @property
     def state(self) -> Path:
@@ -104,7 +107,7 @@ class StudyFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Return the study in the folder, or of the study file; `WrongInput` when there is none or it is wrong."""
+        """Return the study in the folder, or of the study file; `WrongInput` when it is missing or wrong."""
         file = path if path.suffix == ".toml" else path / "study.toml"
         return cls(file.parent, Study.of(read_toml(file, hint="make one with: oathbound init DIR")))
 
@@ -132,7 +135,7 @@ class StudyFolder:
         return Log.open(self.path / "log", origin(self.policy, self.policy.coordinator.name))
 
     def site(self, name: str) -> SiteFolder:
-        """Return the folder of one of the study's sites; `WrongInput` for a name that is not in the policy."""
+        """Return the folder of one of the study's sites; `WrongInput` for another name."""
         if self.policy.site(name) is None:
             names = ", ".join(site.name for site in self.policy.sites)
             raise WrongInput(f"{name} is not a site of this study", hint=f"its sites are: {names}")
@@ -156,15 +159,6 @@ class StudyFolder:
             )
         write_file(self.path / "parties" / f"{party.name}.json", party.encoded())
 
-    def checkpoints(self) -> list[bytes]:
-        """Return the cosigned checkpoints of the study's log, in order."""
-        folder = self.path / "checkpoints"
-        return [path.read_bytes() for path in sorted(folder.glob("*.note"))]
-
-    def keep_checkpoint(self, note: bytes) -> None:
-        """Keep the next cosigned checkpoint."""
-        write_file(self.path / "checkpoints" / f"{len(self.checkpoints()) + 1:04d}.note", note)
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the study for one verb at a time; `Unavailable` while another process holds it."""
@@ -184,7 +178,7 @@ class StudyFolder:
         finally:
             os.close(descriptor)
 
-    def _members(self) -> list[Any]:
+    def _members(self) -> list[Member]:
         return [self.policy.coordinator, *self.policy.sites]
 
     def _party(self, name: str, fingerprint: str) -> Party:
@@ -195,7 +189,7 @@ class StudyFolder:
 
 
 def read_party(path: Path) -> Party:
-    """Return the public keys in the file; `WrongInput` when it cannot be read, `NotAuthentic` when it is wrong."""
+    """Return the public keys in the file; `WrongInput` if it cannot be read, `NotAuthentic` if it is wrong."""
     return Party.decode(read_file(path, hint="a party's public keys come from its own `oathbound join`"))
 
 
@@ -220,7 +214,7 @@ def read_toml(path: Path, *, hint: str = "") -> dict[str, Any]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Replace the file at once and durably: a reader sees the old bytes or the new ones, also after a power cut."""
+    """Replace the file durably: a reader sees the old bytes or the new ones, also after a power cut."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.new")
@@ -235,4 +229,6 @@ def write_file(path: Path, data: bytes) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise Unavailable(f"{path} cannot be written: {error.strerror}", hint="is the disk full, or read-only?") from None
+        raise Unavailable(
+            f"{path} cannot be written: {error.strerror}", hint="is the disk full, or read-only?"
+        ) from None

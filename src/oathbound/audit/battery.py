@@ -1,0 +1,90 @@
+"""Run the tests of a study at one site: every test gives a finding, also the one that could not run."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from oathbound.audit.catalog import membership, sensitive_disclosure
+from oathbound.audit.target import AuditedPatients, AuditTest, Target, check_coherent
+from oathbound.core.canonical import digest_of
+from oathbound.core.errors import OathboundError
+from oathbound.core.finding import DidNotRun, Finding, Measured, Threat
+from oathbound.core.record import Digest, Name
+from oathbound.core.study import Policy
+
+CATALOGUE: Final[Mapping[str, AuditTest]] = {
+    test.id: test for test in (membership.TEST, sensitive_disclosure.TEST)
+}
+
+_PROBED: Final = 64
+_NO_THREAT: Final = Threat(sees="nothing", knows="nothing")
+
+
+def seed_for(policy: Digest, model: Digest, cosignatures: Digest, test: Name) -> Digest:
+    """Return the seed of one test.
+
+    It follows from the policy, the model, and the witnesses' signatures on the log that holds the policy,
+    so nobody could choose it, and anybody can repeat it.
+    """
+    return digest_of({"cosignatures": cosignatures, "model": model, "policy": policy, "test": test})
+
+
+def run_battery(
+    target: Target,
+    patients: AuditedPatients,
+    policy: Policy,
+    *,
+    site: Name,
+    model: Digest,
+    cosignatures: Digest,
+) -> tuple[Finding, ...]:
+    """Return one finding for every test of the catalogue and every other that a gate names, in order of name.
+
+    Errors that oathbound foresees become the reason of a `DidNotRun`; any other is raised.
+    """
+    incoherent = _incoherence(target, patients)
+    findings = []
+    for name in sorted({*CATALOGUE, *(gate.test for gate in policy.gates)}):
+        test = CATALOGUE.get(name)
+        seed = seed_for(policy.digest, model, cosignatures, name)
+        outcome: Measured | DidNotRun
+        if test is None:
+            outcome = _not_run("this version of oathbound has no such test")
+        elif incoherent:
+            outcome = _not_run(incoherent)
+        else:
+            outcome = _outcome(test, target, patients, policy, seed)
+        findings.append(
+            Finding(
+                test=name,
+                version=test.version if test else 1,
+                site=site,
+                model=model,
+                seed=seed,
+                threat=test.threat if test else _NO_THREAT,
+                outcome=outcome,
+            )
+        )
+    return tuple(findings)
+
+
+def _incoherence(target: Target, patients: AuditedPatients) -> str:
+    """Return what is wrong with the model's answers, or nothing."""
+    probed = [*patients.members[:_PROBED], *patients.held_out[:_PROBED]]
+    try:
+        check_coherent(target, [target.tokenize(patient) for patient in probed])
+    except OathboundError as error:
+        return error.message
+    return ""
+
+
+def _outcome(
+    test: AuditTest, target: Target, patients: AuditedPatients, policy: Policy, seed: Digest
+) -> Measured | DidNotRun:
+    try:
+        return test.run(target, patients, policy.audit, bytes.fromhex(seed.removeprefix("sha256:")))
+    except OathboundError as error:
+        return _not_run(error.message)
+
+
+def _not_run(reason: str) -> DidNotRun:
+    return DidNotRun(kind="did-not-run", reason=reason[:2000])

@@ -1,0 +1,223 @@
+"""From scores, which stay at the site, to measures, which leave it: suppressed and rounded here, once.
+
+Scores are float64 arrays, one for each patient, higher for what looks more like a member. Every function
+raises `WrongInput` on a score that is not finite.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oathbound.core.errors import WrongInput
+from oathbound.core.finding import Auc, Excess, NotMeasurable, TruePositiveRate
+from oathbound.core.gates import TAIL_HELD_OUT
+from oathbound.core.intervals import UNIT, binomial_at_most
+
+Scores = NDArray[np.float64]
+Fact = tuple[int, ...]
+Stratum = tuple[Fact, ...]
+"""Facts about a patient, the most important first; as many for every patient."""
+
+_Cell = tuple[list[int], list[int]]
+"""The positions of the member carriers of a cell, and of the held-out carriers that stand for them."""
+
+FALSE_POSITIVES: Final = 0.01
+_THRESHOLD_CONFIDENCE: Final = 0.9875
+_MULTIPLE: Final = 5
+_LEAST_TWINS: Final = 5
+"""The fewest held-out carriers that may stand for the member carriers of a stratum."""
+
+
+def auc(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Auc | NotMeasurable:
+    """Return the area under the ROC curve and its standard error (DeLong, DeLong, Clarke-Pearson 1988)."""
+    if reason := _unmeasurable(members, held_out, minimum):
+        return NotMeasurable(kind="not-measurable", metric="auc", score=score, reason=reason)
+    area, error = delong(members, held_out)
+    if error == 0 and 0 < area < 1:
+        return NotMeasurable(
+            kind="not-measurable", metric="auc", score=score, reason="the scores have no spread"
+        )
+    return Auc(
+        kind="auc",
+        score=score,
+        estimate=_published(area),
+        standard_error=_published_error(error),
+        members=_rounded(len(members)),
+        held_out=_rounded(len(held_out)),
+    )
+
+
+def delong(members: Scores, held_out: Scores) -> tuple[float, float]:
+    """Return the AUC, ties counted half, and DeLong's standard error.
+
+    By midranks, O(n log n) (Sun and Xu 2014, algorithm 2). Needs at least two patients in each group.
+    """
+    m, n = len(members), len(held_out)
+    joint = _midranks(np.concatenate([members, held_out]))
+    wins = (joint[:m] - _midranks(members)) / n  # of each member: the share of held-out below it
+    losses = 1 - (joint[m:] - _midranks(held_out)) / m  # of each held-out: the share of members above it
+    variance = wins.var(ddof=1) / m + losses.var(ddof=1) / n
+    return float(wins.mean()), math.sqrt(variance)
+
+
+def true_positive_rate(
+    score: str, members: Scores, held_out: Scores, *, minimum: int
+) -> TruePositiveRate | NotMeasurable:
+    """Return the members above two thresholds that enclose the one with a false positive rate of 1 %.
+
+    The false positive rate at the k-th highest of n held-out scores is Beta(k, n + 1 - k), so it is at most
+    1 % with probability P(Binomial(n, 1 %) >= k). Ties are counted against the claim: strictly above the
+    higher threshold, at or above the lower one.
+    """
+    reason = _unmeasurable(members, held_out, minimum)
+    if not reason and len(held_out) < TAIL_HELD_OUT:
+        reason = f"fewer than {TAIL_HELD_OUT} held-out patients"
+    if reason:
+        return NotMeasurable(kind="not-measurable", metric="tpr-at-1-percent", score=score, reason=reason)
+    strict, lax = threshold_ranks(len(held_out))
+    descending = np.sort(held_out)[::-1]
+    return TruePositiveRate(
+        kind="tpr-at-1-percent",
+        score=score,
+        lower_hits=_rounded(int((members > descending[strict - 1]).sum())),
+        upper_hits=_rounded(int((members >= descending[lax - 1]).sum())),
+        members=_rounded(len(members)),
+        held_out=_rounded(len(held_out)),
+    )
+
+
+def threshold_ranks(held_out: int) -> tuple[int, int]:
+    """Return the ranks, 1 for the highest score, of the strict and of the lax threshold, each 98.75 % sure.
+
+    Raises `ValueError` below `TAIL_HELD_OUT` patients, where no rank is sure.
+    """
+    if held_out < TAIL_HELD_OUT:
+        raise ValueError(f"a threshold at 1 % needs {TAIL_HELD_OUT} held-out patients")
+    beneath = [binomial_at_most(k - 1, held_out, FALSE_POSITIVES) for k in range(held_out // 20 + 20)]
+    strict = max(k for k, p in enumerate(beneath) if 1 - p >= _THRESHOLD_CONFIDENCE)
+    lax = min(k for k, p in enumerate(beneath) if p >= _THRESHOLD_CONFIDENCE)
+    return strict, lax
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Carriers of one group: a probability for each, shape (n,), and the stratum of each."""
+
+    values: Scores
+    strata: Sequence[Stratum]
+
+
+def excess(
+    score: str, members: Group, held_out: Group, *, minimum: int, strata: str
+) -> Excess | NotMeasurable:
+    """Return the members' mean less the held-out mean standardised to the members' strata.
+
+    With cells c, n_c of n members in each, the estimate is sum_c n_c / n (mean of members in c - mean of
+    held-out in c). Its variance, s^2 of the members' differences to their cell over n, plus sum_c (n_c /
+    n)^2 s_c^2 of held-out over their number, is the limit of a bootstrap over patients, with unbiased s^2
+    in small cells and no draw.
+    """
+    if reason := _unmeasurable(members.values, held_out.values, minimum):
+        return NotMeasurable(kind="not-measurable", metric="excess", score=score, reason=reason)
+    difference, error, standardised = standardised_difference(members, held_out)
+    if error == 0:
+        return NotMeasurable(
+            kind="not-measurable", metric="excess", score=score, reason="the scores have no spread"
+        )
+    return Excess(
+        kind="excess",
+        score=score,
+        estimate=_published(difference),
+        standard_error=_published_error(error),
+        member_mean=_published(float(members.values.mean())),
+        held_out_mean=_published(standardised),
+        members=_rounded(len(members.values)),
+        held_out=_rounded(len(held_out.values)),
+        strata=strata,
+    )
+
+
+def standardised_difference(members: Group, held_out: Group) -> tuple[float, float, float]:
+    """Return the difference of means, its standard error, and the standardised held-out mean."""
+    n = len(members.values)
+    expected = np.empty(n)
+    twins_variance = 0.0
+    for own, twins in _cells(members.strata, held_out.strata):
+        values = held_out.values[twins]
+        expected[own] = values.mean()
+        twins_variance += (len(own) / n) ** 2 * float(values.var(ddof=1)) / len(twins)
+    differences = members.values - expected
+    error = math.sqrt(float(differences.var(ddof=1)) / n + twins_variance)
+    return float(differences.mean()), error, float(expected.mean())
+
+
+def _cells(members: Sequence[Stratum], held_out: Sequence[Stratum]) -> list[_Cell]:
+    """Return the cells: each stratum is split by its facts in turn, as far as held-out patients allow."""
+    cells = [(list(range(len(members))), list(range(len(held_out))))]
+    for depth in range(len(members[0])):
+        cells = [part for cell in cells for part in _split(cell, depth, members, held_out)]
+    return cells
+
+
+def _split(cell: _Cell, depth: int, members: Sequence[Stratum], held_out: Sequence[Stratum]) -> list[_Cell]:
+    """Split a cell by one fact. Values with too few held-out patients merge into one part.
+
+    If that part still has too few, it joins the smallest of the others.
+    """
+    parts: dict[Fact, _Cell] = {}
+    for i in cell[0]:
+        parts.setdefault(members[i][depth], ([], []))[0].append(i)
+    for j in cell[1]:
+        parts.setdefault(held_out[j][depth], ([], []))[1].append(j)
+    ordered = [parts[value] for value in sorted(parts)]
+    enough = [part for part in ordered if part[0] and len(part[1]) >= _LEAST_TWINS]
+    sparse = [part for part in ordered if part[0] and len(part[1]) < _LEAST_TWINS]
+    if not sparse:
+        return enough
+    merged = _merged(sparse)
+    if len(merged[1]) >= _LEAST_TWINS:
+        return [*enough, merged]
+    if not enough:
+        return [cell]
+    smallest = min(enough, key=lambda part: len(part[1]))
+    return [*(part for part in enough if part is not smallest), _merged([smallest, merged])]
+
+
+def _merged(cells: Sequence[_Cell]) -> _Cell:
+    return [i for own, _ in cells for i in own], [j for _, twins in cells for j in twins]
+
+
+def _unmeasurable(members: Scores, held_out: Scores, minimum: int) -> str:
+    """Return why nothing is said, or nothing; the reason carries no count."""
+    if not (np.isfinite(members).all() and np.isfinite(held_out).all()):
+        raise WrongInput(
+            "the model gave a score that is not a finite number",
+            hint="its weights or its adapter are damaged; train or export it again",
+        )
+    if min(len(members), len(held_out)) < minimum:
+        return "fewer patients than the policy's minimum"
+    return ""
+
+
+def _midranks(values: Scores) -> Scores:
+    """Return the rank of each value from 1, equal values sharing their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Scores = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def _published(value: float) -> Decimal:
+    return Decimal(value).quantize(UNIT, ROUND_HALF_EVEN) + 0
+
+
+def _published_error(value: float) -> Decimal:
+    return Decimal(value).quantize(UNIT, ROUND_CEILING)
+
+
+def _rounded(count: int) -> int:
+    return _MULTIPLE * round(count / _MULTIPLE)

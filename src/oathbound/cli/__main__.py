@@ -1,0 +1,5 @@
+"""`python -m oathbound.cli`."""
+
+from oathbound.cli.main import run
+
+run()

@@ -1,0 +1,17 @@
+"""`oathbound audit`."""
+
+from oathbound.cli.output import Format, answer, bar
+from oathbound.cli.verbs.findings import finding_lines
+from oathbound.cli.verbs.options import FormatOption, ModelArgument, SiteOption
+
+
+def command(model: ModelArgument, site: SiteOption, form: FormatOption = Format.TEXT) -> None:
+    """At a site: attack the model with the site's own patients, and state what was found."""
+    from oathbound.workflow.audit import audit_site  # noqa: PLC0415
+    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+
+    with bar("audit") as advance:
+        findings = audit_site(StudyFolder.open(model.parent), model, site, watch=advance)
+    text = "\n".join(line for finding in findings for line in finding_lines(finding))
+    data = {"format": "oathbound/audit/v1", "findings": [finding.plain() for finding in findings]}
+    answer(text, data, form)

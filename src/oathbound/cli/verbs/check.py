@@ -1,0 +1,33 @@
+"""`oathbound check`."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from oathbound.cli.output import Format, answer
+from oathbound.cli.verbs.options import FormatOption, StudyArgument
+
+
+def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
+    """Parse, cross-check and price a study: what it binds, what it will cost; reads no record."""
+    from oathbound.workflow.check import price  # noqa: PLC0415
+    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+
+    policy = StudyFolder.open(study).policy
+    cost = price(policy)
+    budget = policy.budget
+    privacy = (
+        f"epsilon {cost.epsilon} of {budget.epsilon}, delta {budget.delta:g}, for all {cost.attempts} attempts"
+        if budget
+        else "none: no bound holds for any member"
+    )
+    lines = [
+        f"policy   {policy.digest}",
+        f"sites    {', '.join(site.name for site in policy.sites)}; at least {policy.min_sites} in every sum",
+        f"model    {cost.weights:,} weights, {cost.tokens:,} tokens",
+        f"plan     {cost.steps} steps of about {cost.expected_batch} patients",
+        f"privacy  {privacy}",
+        *(f"gate     {gate.test} {gate.metric} at most {gate.at_most}" for gate in policy.gates),
+    ]
+    data = {"format": "oathbound/check/v1", "policy": policy.digest, **asdict(cost)}
+    data["epsilon"] = None if cost.epsilon is None else str(cost.epsilon)
+    answer("\n".join(lines), data, form)

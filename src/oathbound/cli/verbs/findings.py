@@ -1,0 +1,43 @@
+"""How a finding and a verdict are written on a terminal: an interval beside every number."""
+
+from collections.abc import Iterator
+
+from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, NotMeasurable, TruePositiveRate
+from oathbound.core.gates import EVERYWHERE, Judgement
+
+
+def finding_lines(finding: Finding) -> Iterator[str]:
+    """Yield one line for each measure of the finding, and one where it did not run."""
+    label = f"{finding.site}  {finding.test}"
+    if isinstance(finding.outcome, DidNotRun):
+        yield f"{label}  did not run: {finding.outcome.reason}"
+        return
+    for measure in finding.outcome.measures:
+        match measure:
+            case Auc():
+                said = f"AUC {measure.estimate} (standard error {measure.standard_error})"
+            case Excess():
+                said = (
+                    f"excess {measure.estimate} (standard error {measure.standard_error}): "
+                    f"members {measure.member_mean}, held out {measure.held_out_mean}"
+                )
+            case TruePositiveRate():
+                said = (
+                    f"at 1 % false positives between {measure.lower_hits} and {measure.upper_hits} "
+                    f"of {measure.members} members found"
+                )
+            case NotMeasurable():
+                yield f"{label}  {measure.metric} {measure.score}: not measurable: {measure.reason}"
+                continue
+        yield f"{label}  {measure.score}: {said}; {measure.members} members, {measure.held_out} held out"
+
+
+def judgement_lines(judgement: Judgement) -> Iterator[str]:
+    """Yield one line for each claim that the verdict rests on, and the sentence."""
+    for claim in judgement.claims:
+        if claim.estimate is None:
+            yield f"{claim.test} {claim.metric}  {claim.site}: {claim.note}"
+        elif claim.site == EVERYWHERE or claim.state.value == "fail":
+            numbers = f"{claim.estimate} [{claim.lower}, {claim.upper}]  gate {claim.gate}"
+            yield f"{claim.test} {claim.metric} {claim.score}  {claim.site}: {numbers}  {claim.state.value}"
+    yield judgement.sentence

@@ -1,0 +1,35 @@
+"""`oathbound oath`."""
+
+from pathlib import Path
+
+from oathbound.cli.output import Format, answer
+from oathbound.cli.verbs.options import FormatOption, SiteOption, StudyArgument
+
+
+def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
+    """At a site: show the policy, and swear to it."""
+    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+    from oathbound.workflow.oath import swear  # noqa: PLC0415
+
+    folder = StudyFolder.open(study)
+    oath = swear(folder, site)
+    policy = folder.policy
+    budget = policy.budget
+    privacy = (
+        f"epsilon {budget.epsilon}, delta {budget.delta:g}, per patient, {budget.neighbours}"
+        if budget
+        else "none: no bound holds for any patient"
+    )
+    gates = ", ".join(f"{gate.test} {gate.metric} at most {gate.at_most}" for gate in policy.gates)
+    text = "\n".join(
+        (
+            f"study       {policy.study}: {policy.purpose}",
+            f"sites       {', '.join(member.name for member in policy.sites)}",
+            f"privacy     {privacy}",
+            f"aggregator  {policy.aggregator}",
+            f"consent     {policy.consent.training_purpose} to train, {policy.consent.audit_purpose} to audit",
+            f"gates       {gates}",
+            f"{site} swore to {oath.policy_digest}",
+        )
+    )
+    answer(text, {"format": "oathbound/oath/v1", **oath.plain()}, form)

@@ -1,0 +1,33 @@
+"""`oathbound release`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oathbound.cli.output import Format, answer
+from oathbound.cli.verbs.findings import judgement_lines
+from oathbound.cli.verbs.options import FormatOption, ModelArgument
+
+
+def command(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The bundle to write, such as a.oath.")],
+    form: FormatOption = Format.TEXT,
+) -> int:
+    """Judge the model by every site's findings; write one bundle, also when it is refused."""
+    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+    from oathbound.workflow.release import release  # noqa: PLC0415
+
+    released = release(StudyFolder.open(model.parent), out, now=int(time.time()))
+    judgement = released.verified.judgement
+    text = "\n".join((*judgement_lines(judgement), f"wrote {out}"))
+    data = {
+        "format": "oathbound/release/v1",
+        "verdict": judgement.verdict.value,
+        "reason": judgement.sentence,
+        "bundle": str(out),
+    }
+    answer(text, data, form)
+    return judgement.verdict.exit

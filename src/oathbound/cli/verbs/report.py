@@ -1,0 +1,26 @@
+"""`oathbound report`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oathbound.cli.output import Format, answer
+from oathbound.cli.verbs.options import FormatOption, TrustOption
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle to report on.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The HTML page to write.")],
+    trust: TrustOption,
+    form: FormatOption = Format.TEXT,
+) -> None:
+    """Write one self-contained page about a bundle, after verifying it."""
+    from oathbound.evidence.bundle import read_bundle  # noqa: PLC0415
+    from oathbound.evidence.trust import Trust  # noqa: PLC0415
+    from oathbound.workflow.report import write_report  # noqa: PLC0415
+
+    verified = write_report(read_bundle(bundle), Trust.load(trust), out, now=int(time.time()))
+    data = {"format": "oathbound/report/v1", "page": str(out), "verdict": verified.judgement.verdict.value}
+    answer(f"wrote {out}", data, form)

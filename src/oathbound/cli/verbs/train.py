@@ -1,0 +1,40 @@
+"""`oathbound train`."""
+
+import time
+from pathlib import Path
+
+from oathbound.cli.output import Format, answer, bar
+from oathbound.cli.verbs.options import FormatOption, StudyArgument
+
+
+def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
+    """Train the model with every site, under the budget; go on where an earlier run stopped."""
+    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+    from oathbound.workflow.train import train  # noqa: PLC0415
+
+    folder = StudyFolder.open(study)
+    with bar("train") as advance:
+        trained = train(folder, now=int(time.time()), watch=advance)
+    budget = folder.policy.budget
+    privacy = (
+        f"epsilon {trained.epsilon} of {budget.epsilon}, delta {budget.delta:g}, per patient, {budget.neighbours}"
+        if budget
+        else "no bound holds: these patients are marked, and no private study will take them"
+    )
+    text = "\n".join(
+        (
+            f"model     {folder.model}",
+            f"digest    {trained.model}",
+            f"steps     {trained.steps}, in {trained.attempts} attempts",
+            f"privacy   {privacy}",
+            f"next      oathbound audit {folder.model} --site {folder.policy.sites[0].name}, and at every other site",
+        )
+    )
+    data = {
+        "format": "oathbound/train/v1",
+        "model": trained.model,
+        "steps": trained.steps,
+        "attempts": trained.attempts,
+        "epsilon": None if trained.epsilon is None else str(trained.epsilon),
+    }
+    answer(text, data, form)

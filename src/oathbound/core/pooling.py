@@ -1,0 +1,145 @@
+"""Measures of one metric from several sites as one estimate with an interval; of one site, as itself.
+
+Contrasts stay within a site: what is averaged are the sites' own contrasts, weighted by their published
+numbers of members (for an excess, of carriers), so that no site's case mix is held against another's.
+"""
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final, Protocol
+
+from oathbound.core.finding import Auc, Excess, TruePositiveRate
+from oathbound.core.intervals import Interval, clopper_pearson, logit, normal, quantile
+
+COUNT_SLACK: Final = 2
+"""The most by which a count rounded to a multiple of 5 differs from the true one."""
+
+Usable = Auc | TruePositiveRate | Excess
+
+
+class Pool(Protocol):
+    """An estimate that several sites make together. `members` and `held_out` are sums of rounded counts."""
+
+    members: int
+    held_out: int
+    estimate: Decimal
+
+    def interval(self, alpha: float) -> Interval:
+        """Return both one-sided ends, each wrong with probability at most `alpha` below one half."""
+        ...
+
+    def standard_error(self, gate: Decimal) -> float:
+        """Return the standard error for planning; `gate` is the value that is to be detected."""
+        ...
+
+
+def pool(measures: Sequence[Usable]) -> Pool:
+    """Return the pool of measures of one kind, one for each site; `ValueError` on none or several kinds."""
+    aucs = [measure for measure in measures if isinstance(measure, Auc)]
+    rates = [measure for measure in measures if isinstance(measure, TruePositiveRate)]
+    excesses = [measure for measure in measures if isinstance(measure, Excess)]
+    if aucs and len(aucs) == len(measures):
+        return _Aucs(aucs)
+    if rates and len(rates) == len(measures):
+        return _Rates(rates)
+    if excesses and len(excesses) == len(measures):
+        return _Excesses(excesses)
+    raise ValueError("a pool holds measures of one kind, and at least one")
+
+
+def worst(measures: Sequence[Usable]) -> Usable:
+    """Return the measure that speaks most against the model."""
+    return max(measures, key=lambda measure: pool([measure]).estimate)
+
+
+class _Aucs:
+    """Weighted mean of AUCs; SE = sqrt(sum (w SE) ** 2), for the sites' patients are different people."""
+
+    def __init__(self, aucs: Sequence[Auc]) -> None:
+        self._aucs = aucs
+        self.members = sum(auc.members for auc in aucs)
+        self.held_out = sum(auc.held_out for auc in aucs)
+        self._weights = [auc.members / self.members for auc in aucs]
+        self.estimate = sum((auc.estimate * auc.members for auc in aucs), Decimal(0)) / self.members
+
+    def interval(self, alpha: float) -> Interval:
+        """Return logit limits.
+
+        Where every site's members all outrank its held-out, sites i with m_i pairs and AUC A_i do so with
+        probability prod A_i ** m_i, which the inequality of the means bounds by A ** m for the weighted
+        mean A and m = min(m_i / w_i): the exact limit of `intervals.logit` with m pairs. Where only some
+        do, their DeLong error of zero is replaced by the reach of their own exact limit.
+        """
+        if self.estimate in (0, 1) and all(auc.standard_error == 0 for auc in self._aucs):
+            pairs = min(_pairs(auc) / weight for auc, weight in zip(self._aucs, self._weights, strict=True))
+            return logit(self.estimate, Decimal(0), math.floor(pairs), alpha)
+        return logit(self.estimate, Decimal(self._error(alpha)), 0, alpha)
+
+    def standard_error(self, gate: Decimal) -> float:  # noqa: ARG002 - part of Pool; DeLong's error needs no gate
+        """Return the standard error of the mean, at a two-sided 5 % where a site's members outrank all."""
+        return self._error(0.025)
+
+    def _error(self, alpha: float) -> float:
+        errors = [
+            float(auc.standard_error) if auc.standard_error > 0 else _reach(auc, alpha) for auc in self._aucs
+        ]
+        return math.hypot(*(weight * error for weight, error in zip(self._weights, errors, strict=True)))
+
+
+def _pairs(auc: Auc) -> int:
+    return max(min(auc.members, auc.held_out) - COUNT_SLACK, 0)
+
+
+def _reach(auc: Auc, alpha: float) -> float:
+    exact = logit(auc.estimate, Decimal(0), _pairs(auc), alpha)
+    return float(exact.upper - exact.lower) / quantile(alpha)
+
+
+class _Rates:
+    """Hits of all sites over members of all sites; each site's threshold is its own."""
+
+    def __init__(self, rates: Sequence[TruePositiveRate]) -> None:
+        self.members = sum(rate.members for rate in rates)
+        self.held_out = sum(rate.held_out for rate in rates)
+        self._slack = COUNT_SLACK * len(rates)
+        self._lower_hits = sum(rate.lower_hits for rate in rates)
+        self._upper_hits = sum(rate.upper_hits for rate in rates)
+        self.estimate = Decimal(self._lower_hits + self._upper_hits) / (2 * self.members)
+
+    def interval(self, alpha: float) -> Interval:
+        """Return Clopper-Pearson limits at `alpha` / 2; the thresholds' own 1.25 % are the other half.
+
+        Rounded counts are moved outward first. Members of several sites hit with different probabilities;
+        their sum then varies less than a binomial, so the limits hold for the mean (Hoeffding 1956).
+        """
+        least, most = max(self.members - self._slack, 1), self.members + self._slack
+        lower = clopper_pearson(max(self._lower_hits - self._slack, 0), most, alpha / 2).lower
+        upper = clopper_pearson(min(self._upper_hits + self._slack, least), least, alpha / 2).upper
+        return Interval(lower, upper)
+
+    def standard_error(self, gate: Decimal) -> float:
+        """Return the binomial standard error at the estimate or the gate, whichever is larger."""
+        rate = min(max(float(self.estimate), float(gate)), 0.5)
+        return math.sqrt(rate * (1 - rate) / self.members)
+
+
+class _Excesses:
+    """Mean of excesses, weighted by member carriers."""
+
+    def __init__(self, excesses: Sequence[Excess]) -> None:
+        self.members = sum(excess.members for excess in excesses)
+        self.held_out = sum(excess.held_out for excess in excesses)
+        weighted = (excess.estimate * excess.members for excess in excesses)
+        self.estimate = sum(weighted, Decimal(0)) / self.members
+        self._error = math.hypot(
+            *(excess.members / self.members * float(excess.standard_error) for excess in excesses)
+        )
+
+    def interval(self, alpha: float) -> Interval:
+        """Return normal limits."""
+        return normal(self.estimate, Decimal(self._error), alpha)
+
+    def standard_error(self, gate: Decimal) -> float:  # noqa: ARG002 - part of Pool; this error needs no gate
+        """Return the standard error of the mean."""
+        return self._error

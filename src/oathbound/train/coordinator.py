@@ -1,0 +1,161 @@
+"""The coordinator's part in training, without input or output: bytes in, bytes out.
+
+`spec/training.md` numbers its steps. It sees every share and so the sum: `aggregator = "trusted"`. What it
+computes from a noised sum costs no more privacy.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from oathbound.core.canonical import digest
+from oathbound.core.errors import ProtocolRefused, WrongInput
+from oathbound.core.record import Count, Digest, Record
+from oathbound.hazmat.ring import decode
+from oathbound.train.adam import Adam
+from oathbound.train.messages import Label, Share, ShareLabel, Step, frame, unframe, weight_bytes
+from oathbound.train.node import attempts_used_up
+from oathbound.train.plan import Plan
+
+_SNAPSHOT: Final = b"oathbound/snapshot/v1\n"
+_WORD: Final = 4
+_VECTORS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far training is: steps taken and attempts begun."""
+
+    step: int
+    attempt: int
+
+
+class _Position(Record):
+    run: Digest
+    plan: Digest
+    step: Annotated[int, Field(ge=0)]
+    attempt: Count
+    state: Digest
+
+
+class Coordinator:
+    """One run: asks every site for a share of each step, adds them up, and moves the weights."""
+
+    def __init__(self, *, plan: Plan, run: str, weights: NDArray[np.float32]) -> None:
+        if weights.dtype != np.float32 or weights.shape != (plan.dimension,):
+            raise WrongInput(f"the plan is for {plan.dimension} float32 weights")
+        self._plan = plan
+        self._run = run
+        self._adam = Adam.at(weights)
+        self._step = 0
+        self._attempt = 0
+        self._open: Label | None = None
+        self._shares: dict[str, NDArray[np.uint32]] = {}
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The weights after the last whole step, float32 [d]."""
+        return self._adam.weights
+
+    @property
+    def progress(self) -> Progress:
+        """How far this run is."""
+        return Progress(self._step, self._attempt)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step of the plan is taken."""
+        return self._step == self._plan.training.steps
+
+    def begin(self) -> dict[str, bytes]:
+        """Open the next attempt and return the message for each site.
+
+        Raises `BudgetRefused` if the plan has no attempt left, `ProtocolRefused` if one is open or none is
+        needed.
+        """
+        if self._open is not None or self.finished:
+            raise ProtocolRefused("no attempt can begin while one is open, or after the last step")
+        if self._attempt >= self._plan.training.attempts:
+            raise attempts_used_up(self._plan)
+        self._attempt += 1
+        label = Label(
+            run=self._run,
+            plan=self._plan.policy,
+            step=self._step + 1,
+            attempt=self._attempt,
+            model=digest(weight_bytes(self.weights)),
+        )
+        self._open = label
+        message = Step(label, self.weights).encode()
+        return dict.fromkeys(self._plan.sites, message)
+
+    def receive(self, site: str, message: bytes) -> Progress | None:
+        """Take the share that `site` sent; return the progress if it completed the step, else None.
+
+        Raises `ProtocolRefused`, and stays as it was, unless the share is `site`'s first for the open
+        attempt.
+        """
+        if self._open is None:
+            raise ProtocolRefused("a share, and no attempt is open")
+        share = Share.decode(message, self._plan.dimension)
+        if site not in self._plan.sites or share.label != ShareLabel(site=site, **self._open.plain()):
+            raise ProtocolRefused("a share of another site, run, plan, step, attempt or model")
+        if site in self._shares:
+            raise ProtocolRefused("a second share of one site for one attempt")
+        self._shares[site] = share.vector
+        if len(self._shares) < len(self._plan.sites):
+            return None
+        self._take_step()
+        return self.progress
+
+    def void(self) -> None:
+        """Give the open attempt up, if there is one. It stays charged; the next has a new number."""
+        self._open = None
+        self._shares = {}
+
+    def snapshot(self) -> bytes:
+        """Return the state after the last whole step, and the number of the last attempt begun."""
+        state = b"".join(weight_bytes(v) for v in (self._adam.weights, self._adam.first, self._adam.second))
+        position = _Position(
+            run=self._run,
+            plan=self._plan.policy,
+            step=self._step,
+            attempt=self._attempt,
+            state=digest(state),
+        )
+        return frame(_SNAPSHOT, position.plain(), state)
+
+    @classmethod
+    def restore(cls, snapshot: bytes, *, plan: Plan, run: str, charged: int) -> Self:
+        """Return the coordinator that made `snapshot`.
+
+        Its next attempt is above `charged`, the highest at any site, too. `WrongInput` if the snapshot is damaged, or
+        of another run or plan.
+        """
+        try:
+            header, state = unframe(_SNAPSHOT, snapshot, _VECTORS * _WORD * plan.dimension)
+        except ProtocolRefused:
+            raise WrongInput("the training's snapshot is damaged, or of another model") from None
+        position = _Position.parse(header, what="the training's snapshot")
+        if position.state != digest(state):
+            raise WrongInput("the training's snapshot is damaged")
+        if (position.run, position.plan) != (run, plan.policy) or position.step > plan.training.steps:
+            raise WrongInput("the training's snapshot is of another run or plan")
+        weights, first, second = np.frombuffer(state, dtype="<f4").astype(np.float32).reshape(_VECTORS, -1)
+        coordinator = cls(plan=plan, run=run, weights=weights)
+        coordinator._adam = Adam(weights, first, second)
+        coordinator._step = position.step
+        coordinator._attempt = max(position.attempt, charged)
+        return coordinator
+
+    def _take_step(self) -> None:
+        total = np.zeros(self._plan.dimension, dtype=np.uint32)
+        for vector in self._shares.values():
+            total += vector  # modulo 2^32
+        gradient = (decode(total) / (self._plan.scale * self._plan.divisor)).astype(np.float32)
+        self.void()
+        self._step += 1
+        self._adam = self._adam.stepped(gradient, step=self._step, rate=self._plan.learning_rate(self._step))

@@ -1,0 +1,87 @@
+"""`admit`: records x consent -> cohort, at a site, before anything is trained."""
+
+from datetime import UTC, datetime
+
+from oathbound.core.errors import Refused
+from oathbound.core.study import Policy
+from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
+from oathbound.data.commitment import cohort_leaf, cohort_root
+from oathbound.data.consent import Request
+from oathbound.data.disclosure import rounded
+from oathbound.data.fhir import read_consents
+from oathbound.data.store import SiteStore
+from oathbound.evidence.predicates import Admission, Exclusion, Oath, Roots
+from oathbound.workflow.folders import SiteFolder, StudyFolder
+from oathbound.workflow.notary import START, state, stated
+from oathbound.workflow.records import source_of
+
+
+def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
+    """Read the site's consents, draw its cohort, commit to it and log the commitment.
+
+    A site that has admitted for this policy keeps its cohort: the draw is made once. Raises `Refused` before
+    the oath and after training has started, and `NothingExamined` when nobody is left.
+    """
+    site, policy = study.site(name), study.policy
+    secret = site.secret()
+    with study.locked(), site.log(policy) as own, study.log() as log, SiteStore.open(site.state) as store:
+        mine = {name: secret.party()}
+        if policy.digest not in {oath.policy_digest for oath in stated(own, Oath, mine)}:
+            raise Refused(f"{name} has not sworn to this policy", hint=f"first: oathbound oath --site {name}")
+        earlier = stated(own, Admission, mine)
+        if not earlier:
+            if len(log.checkpoints()) >= START:
+                raise Refused("training has started; a cohort is drawn before it")
+            earlier = [_admit(site, policy, store, now)]
+        state(earlier[0], secret, own, log)
+    return earlier[0]
+
+
+def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admission:
+    consents = read_consents(site.consents)
+    store.replace_consents(consents.consents)
+    by_patient = store.consents()
+    keys = store.patient_keys(by_patient)
+    source = source_of(site)
+    asked = policy.consent
+    classes = frozenset(asked.classes)
+    terms = Terms(
+        study=policy.study,
+        policy_digest=policy.digest,
+        training=Request(asked.training_purpose, classes),
+        audit=Request(asked.audit_purpose, classes),
+        window=Window(*policy.drawing.window),
+        shares=Shares(policy.drawing.held_out, policy.drawing.reference),
+        unbounded=store.unbounded_patients() if policy.budget else frozenset(),
+    )
+    drawn = admit(source, terms, consents=by_patient, keys=keys, at=datetime.fromtimestamp(now, UTC))
+    store.record_cohort(policy.study, policy.digest, {part: drawn.cohort.part(part) for part in PARTS})
+    described = source.describe()
+    shown = {part: rounded(len(drawn.cohort.part(part))) or 0 for part in PARTS}
+    excluded = tuple(
+        Exclusion(reason=reason, patients=count) for reason, count in drawn.tally.rounded().items()
+    )
+    return Admission(
+        policy_digest=policy.digest,
+        site=site.file.name,
+        as_of=now,
+        source=described.kind,
+        schema_digest=described.schema,
+        simulated=described.simulated,
+        considered=rounded(drawn.tally.considered) or 0,
+        excluded=excluded,
+        **shown,
+        roots=_roots(drawn.cohort, keys, site.file.name, policy.digest),
+    )
+
+
+def _roots(cohort: Cohort, keys: dict[int, bytes], site: str, run: str) -> Roots:
+    """Return the roots of the three tries, in which a patient's place is fixed by the patient's own key."""
+    roots = {
+        part: "sha256:"
+        + cohort_root(
+            cohort_leaf(keys[subject], site=site, run=run, label=part) for subject in cohort.part(part)
+        ).hex()
+        for part in PARTS
+    }
+    return Roots(**roots)

@@ -1,0 +1,57 @@
+"""`join`: make a site's folder, with keys of its own."""
+
+from pathlib import Path
+
+from oathbound.core.errors import Unavailable, WrongInput
+from oathbound.evidence.keys import Party, Secret
+from oathbound.workflow.folders import read_party, write_file
+
+SITE_FILE = """\
+# This site's own file. It is never shared, and nobody signs it.
+format = "oathbound/site/v1"
+name = "{name}"
+
+[records]                 # where the records lie; they do not leave this machine
+source = "{source}"             # "meds": a folder in the MEDS layout; "nafld": the cohort of the demo
+{options}
+[consents]
+path = "consents.ndjson"  # FHIR R4 Consent resources, one to a line
+
+[budget]                  # the most that all studies together may spend of any one patient here
+epsilon = "10"
+delta = "1e-5"
+"""
+
+OWN_RECORDS = {"path": "records"}
+
+
+def secret_in(path: Path, name: str) -> Secret:
+    """Return the secret key in the file, made if it is not there."""
+    if path.exists():
+        return Secret.load(path)
+    secret = Secret.generate(name)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path.parent} cannot be made: {error.strerror}") from None
+    secret.save(path)
+    return secret
+
+
+def join(path: Path, name: str, *, source: str = "meds", options: dict[str, str] | None = None) -> Party:
+    """Make the site's folder, or return the public keys of the one that is there.
+
+    Raises `WrongInput` when the folder is another site's, `Unavailable` when it cannot be written.
+    """
+    if (path / "party.json").exists():
+        party = read_party(path / "party.json")
+        if party.name != name:
+            raise WrongInput(f"{path} is the folder of {party.name}", hint="choose another folder")
+        return party
+    secret = secret_in(path / "keys" / "site.key", name)
+    table = "".join(f'{key} = "{value}"\n' for key, value in (options or OWN_RECORDS).items())
+    text = SITE_FILE.format(name=name, source=source, options=f"\n[records.options]\n{table}")
+    write_file(path / ".gitignore", b"*\n")
+    write_file(path / "site.toml", text.encode())
+    write_file(path / "party.json", secret.party().encoded())
+    return secret.party()

@@ -1,0 +1,110 @@
+"""How evidence is written: a statement is signed once, logged at its maker's and in the study, and witnessed.
+
+Everything here can be repeated after a crash. A statement that a log already holds is not signed again; one
+that reached the site's log and not the study's is delivered on the next try.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from oathbound.core.errors import NotAuthentic
+from oathbound.core.study import Policy
+from oathbound.evidence.envelope import identity, open_envelope, sign
+from oathbound.evidence.keys import Party, Secret
+from oathbound.evidence.log import Log
+from oathbound.evidence.merkle import root
+from oathbound.evidence.note import Checkpoint, cosign, decode, open_checkpoint, sign_checkpoint, witnesses
+from oathbound.evidence.predicates import Predicate, predicate_of
+from oathbound.evidence.verify import origin
+from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
+
+START, MADE = 1, 2
+"""The study's log is witnessed before the first step, when the model is made, and at every release."""
+
+_P = TypeVar("_P", bound=Predicate)
+
+
+@dataclass(frozen=True, slots=True)
+class Consortium:
+    """Those who take part in one study: its policy, their public keys by name, and the sites that cosign."""
+
+    policy: Policy
+    parties: Mapping[str, Party]
+    sites: Sequence[SiteFolder]
+
+    @classmethod
+    def of(cls, study: StudyFolder) -> Self:
+        """Return the consortium of a study whose sites all lie on this machine."""
+        return cls(study.policy, study.parties(), study.sites())
+
+
+def state(predicate: Predicate, secret: Secret, *logs: Log) -> None:
+    """Sign the predicate's statement and append it to each log, in turn; once, however often it is called."""
+    statement = predicate.statement()
+    wanted, party = identity(statement), secret.party()
+    mine = {party.fingerprint: party}
+    held = (leaf for log in logs for leaf in log.leaves() if _identity(leaf, mine) == wanted)
+    leaf = next(held, None) or sign(statement, secret)
+    for log in logs:
+        if all(_identity(other, mine) != wanted for other in log.leaves()):
+            log.append(leaf)
+
+
+def stated(log: Log, kind: type[_P], parties: Mapping[str, Party]) -> list[_P]:
+    """Return the predicates of one kind in a log, in order. `parties` are the study's, by name."""
+    trusted = {party.fingerprint: party for party in parties.values()}
+    predicates = (predicate_of(open_envelope(leaf, trusted).statement) for leaf in log.leaves())
+    return [predicate for predicate in predicates if isinstance(predicate, kind)]
+
+
+def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
+    """Return the log's checkpoint, signed by its operator and cosigned by every other site at `now`.
+
+    A checkpoint that covers the log and has its witnesses is returned as it is.
+    """
+    trusted = {party.fingerprint: party for party in consortium.parties.values()}
+    name = origin(consortium.policy, operator.name)
+    note = log.checkpoint()
+    if note is None or decode(note)[0].size < log.size:
+        note = sign_checkpoint(name, log.size, log.root(), operator)
+        log.write_checkpoint(note)
+    for site in consortium.sites:
+        if site.file.name not in {operator.name, *(seen.name for seen in witnesses(note, trusted))}:
+            checkpoint = open_checkpoint(note, consortium.parties[operator.name], name)
+            _remember(site, checkpoint, note, log.leaf_hashes())
+            note = cosign(note, site.secret(), now)
+    log.write_checkpoint(note)
+    return note
+
+
+def milestone(number: int, log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
+    """Return the log's checkpoint of that number, from 1, taking it now if it is not there whole."""
+    notes = log.checkpoints()
+    if len(notes) >= number and decode(notes[number - 1])[0].size < log.size:
+        return notes[number - 1]
+    return witnessed(log, operator, consortium, now)
+
+
+def _remember(site: SiteFolder, checkpoint: Checkpoint, note: bytes, leaf_hashes: Sequence[bytes]) -> None:
+    """Write down, durably, what `site` is about to cosign, if the log only grew since the last time.
+
+    Raises `NotAuthentic` for a log whose leaves are not those of its checkpoint, or that was rewritten.
+    """
+    memory = site.path / "witness" / f"{checkpoint.origin.replace('/', '_')}.note"
+    last = decode(read_file(memory))[0] if memory.exists() else None
+    grown = last is None or (last.size <= checkpoint.size and root(leaf_hashes[: last.size]) == last.root)
+    if root(leaf_hashes[: checkpoint.size]) != checkpoint.root or not grown:
+        raise NotAuthentic(
+            f"{site.file.name} refuses to cosign the log {checkpoint.origin}: it was rewritten",
+            hint="restore the log from a copy; no site cosigns a log that lost a statement",
+        )
+    write_file(memory, note)
+
+
+def _identity(leaf: bytes, parties: Mapping[str, Party]) -> str | None:
+    """Return the identity of a leaf that one of `parties` signed, None for another's."""
+    try:
+        return open_envelope(leaf, parties).identity
+    except NotAuthentic:
+        return None

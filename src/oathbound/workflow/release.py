@@ -1,0 +1,82 @@
+"""`release`: judge a model by every site's findings, and hand out one bundle that proves the decision."""
+
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from oathbound.core.canonical import canonical
+from oathbound.core.errors import NothingExamined, Refused
+from oathbound.evidence.bundle import pack
+from oathbound.evidence.contents import BundledLog, Contents
+from oathbound.evidence.log import Log
+from oathbound.evidence.note import decode
+from oathbound.evidence.predicates import Decided, Found, ModelMade
+from oathbound.evidence.trust import Trust
+from oathbound.evidence.verify import Verified, attempts_of, judgement_of, verify
+from oathbound.workflow.folders import StudyFolder, write_file
+from oathbound.workflow.notary import MADE, Consortium, state, stated, witnessed
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The bundle's bytes, and what a verifier who trusts the policy's parties finds in it."""
+
+    bundle: bytes
+    verified: Verified
+
+
+def release(study: StudyFolder, out: Path, *, now: int) -> Released:
+    """Judge the study's model, log the decision, write the bundle, and verify it as a stranger would.
+
+    The bundle is written also when the model is refused. Raises `Refused` when a site has not audited, and
+    `NothingExamined` when there is no model.
+    """
+    policy = study.policy
+    with study.locked(), study.log() as log:
+        consortium, secret = Consortium.of(study), study.secret()
+        made = stated(log, ModelMade, consortium.parties)
+        if not made or len(log.checkpoints()) < MADE:
+            raise NothingExamined("this study has no model yet", hint="first: oathbound train")
+        heads, logs = {}, {}
+        histories = []
+        for site in consortium.sites:
+            with site.log(policy) as own:
+                note = witnessed(own, site.secret(), consortium, now)
+                heads[site.file.name] = decode(note)[0].identity
+                logs[site.file.name] = BundledLog(leaves=own.leaves(), checkpoints=(note,))
+                histories.append(stated(own, Found, consortium.parties))
+        missing = [
+            site.file.name for site, found in zip(consortium.sites, histories, strict=True) if not found
+        ]
+        if missing:
+            raise Refused(
+                f"no release before every site has audited the model: {', '.join(missing)} did not",
+                hint=f"at each of them: oathbound audit {study.model} --site {missing[0]}",
+            )
+        judgement = judgement_of(policy, list(chain.from_iterable(map(attempts_of, histories))))
+        decided = Decided(
+            policy_digest=policy.digest, model=made[0].model, heads=heads, verdict=judgement.verdict.value
+        )
+        state(decided, secret, log)
+        witnessed(log, secret, consortium, now)
+        logs[policy.coordinator.name] = _whole(log)
+    contents = Contents(
+        policy=canonical(policy.plain()),
+        parties={name: party.encoded() for name, party in consortium.parties.items()},
+        logs=logs,
+    )
+    bundle = pack(contents.files())
+    verified = verify(bundle, trust_of(study), at=now)
+    write_file(out, bundle)
+    return Released(bundle, verified)
+
+
+def trust_of(study: StudyFolder) -> Trust:
+    """Return the trust of somebody who compared every fingerprint of the policy with its owner."""
+    members = (study.policy.coordinator, *study.policy.sites)
+    party = [{"name": member.name, "fingerprint": member.fingerprint} for member in members]
+    return Trust.parse({"format": "oathbound/trust/v1", "party": party}, what="the policy's parties")
+
+
+def _whole(log: Log) -> BundledLog:
+    return BundledLog(leaves=log.leaves(), checkpoints=log.checkpoints())

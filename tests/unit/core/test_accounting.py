@@ -1,0 +1,232 @@
+"""The binding epsilon: against dp-accounting, against integration, and against its own promises."""
+
+from decimal import Decimal, localcontext
+from typing import Any
+
+import pytest
+
+from oathbound.core import accounting
+from oathbound.core.accounting import epsilon, noise_multiplier_for, share_sigma
+from oathbound.core.errors import WrongInput
+from oathbound.core.event import SampledGaussian
+
+DELTA = Decimal("1e-6")
+
+
+def event(**changes: Any) -> SampledGaussian:
+    fields: dict[str, Any] = {
+        "mechanism": "sampled-gaussian",
+        "sampling_rate": Decimal("0.01"),
+        "ring_norm": 16384,
+        "share_sigma": Decimal(12000),
+        "honest_shares": 2,
+        "shares": 3,
+        "dimension": 10**6,
+        "tail": Decimal("2e-32"),
+        "attempts": 5000,
+    }
+    return SampledGaussian(**(fields | changes))
+
+
+def noise_of(it: SampledGaussian) -> float:
+    return float((it.honest_shares * it.share_sigma**2 - 4).sqrt() / it.ring_norm)
+
+
+CASES = [
+    event(),
+    event(sampling_rate=Decimal("0.1"), share_sigma=Decimal(30000), attempts=300),
+    event(sampling_rate=Decimal(1), share_sigma=Decimal(60000), attempts=10),
+    event(sampling_rate=Decimal("0.001"), share_sigma=Decimal(9000), attempts=100_000),
+    event(sampling_rate=Decimal("0.3"), attempts=1),
+    event(ring_norm=10, share_sigma=Decimal(8), attempts=20),
+]
+
+
+@pytest.mark.parametrize("it", CASES)
+def test_agrees_with_dp_accounting(it: SampledGaussian) -> None:
+    dp = pytest.importorskip("dp_accounting")
+    accountant = pytest.importorskip("dp_accounting.rdp").RdpAccountant(list(accounting.ORDERS))
+    gaussian = dp.GaussianDpEvent(noise_of(it))
+    accountant.compose(dp.PoissonSampledDpEvent(float(it.sampling_rate), gaussian), it.attempts)
+    theirs = accountant.get_epsilon(0.99 * float(DELTA))
+    with localcontext(prec=50):
+        ours = accounting._bound(Decimal(noise_of(it)), it.sampling_rate, it.attempts, DELTA)
+    assert float(ours) == pytest.approx(theirs, rel=1e-6)
+    assert theirs <= float(epsilon(it, DELTA)) <= theirs + 1.1e-4
+
+
+@pytest.mark.parametrize("it", CASES[:3])
+def test_is_above_the_tight_figure(it: SampledGaussian) -> None:
+    dp = pytest.importorskip("dp_accounting")
+    pld = pytest.importorskip("dp_accounting.pld")
+    accountant = pld.PLDAccountant(value_discretization_interval=1e-3)
+    gaussian = dp.GaussianDpEvent(noise_of(it))
+    accountant.compose(dp.PoissonSampledDpEvent(float(it.sampling_rate), gaussian), it.attempts)
+    tight = accountant.get_epsilon(float(DELTA))
+    assert 0.5 * float(epsilon(it, DELTA)) < tight < float(epsilon(it, DELTA))
+
+
+@pytest.mark.parametrize(("noise", "rate"), [("0.7", "0.02"), ("1.5", "0.3"), ("1", "1")])
+@pytest.mark.parametrize("order", [2, 3, 17])
+def test_divergence_by_integration(noise: str, rate: str, order: int) -> None:
+    mp = pytest.importorskip("mpmath").mp
+    with mp.workdps(30):
+        z, q = mp.mpf(noise), mp.mpf(rate)
+
+        def integrand(x: Any) -> Any:
+            base = mp.npdf(x, 0, z)
+            return base * ((1 - q) + q * mp.npdf(x, 1, z) / base) ** order
+
+        moment = mp.quad(integrand, mp.linspace(-12 * z, order + 12 * z, 40))
+        expected = mp.log(moment) / (order - 1)
+        with localcontext(accounting._arithmetic()):
+            divergences = list(accounting._divergences(Decimal(noise), Decimal(rate)))
+        assert mp.almosteq(mp.mpf(str(divergences[order - 2])), expected, 1e-12)
+
+
+def test_rounded_gaussian_is_the_sum_of_shares_up_to_eta() -> None:
+    """Spec, steps 1 and 5, at the least sigma: how far the laws of a coordinate are apart."""
+    mp = pytest.importorskip("mpmath").mp
+    points = (0, 1, 5)
+    with mp.workdps(60):
+        # The trapezoid rule, in steps of 1/8, converges faster than any power here.
+        wholes = [mp.fsum(mp.exp(-((k - mp.mpf(i) / 8) ** 2) / 8) for k in range(-34, 36)) for i in range(8)]
+
+        def rounded(x: int, variance: Any) -> Any:
+            total = mp.mpf(0)
+            for i in range(-8 * 36, 8 * 36 + 1):
+                kernel = mp.exp(-((mp.mpf(i) / 8) ** 2) / 8) / wholes[i % 8]
+                total += mp.npdf(x + mp.mpf(i) / 8, 0, mp.sqrt(variance)) * kernel
+            return total / 8
+
+        def two_shares(x: int) -> Any:
+            whole = mp.fsum(mp.exp(-mp.mpf(k * k) / 128) for k in range(-140, 141))
+            both = mp.fsum(mp.exp(-mp.mpf(k * k + (x - k) ** 2) / 128) for k in range(-140, 141))
+            return both / whole**2
+
+        per_coordinate = mp.mpf(str(accounting.ETA)) / 2**40
+        shares = [two_shares(x) for x in points]
+
+        def distance(variance: Any) -> Any:
+            return max(
+                mp.fabs(mp.log(rounded(x, variance) / share)) for x, share in zip(points, shares, strict=True)
+            )
+
+        effective = 2 * 64 - accounting.ROUNDING_VARIANCE
+        assert distance(mp.mpf(effective)) <= per_coordinate
+        assert distance(effective + mp.mpf("1e-20")) > per_coordinate
+
+
+def test_every_attempt_pays_for_the_rounding() -> None:
+    many = 2**53 - 1
+    with localcontext(accounting._arithmetic()):
+        one, all_of_them = (accounting._bound(Decimal(1), Decimal("1e-40"), n, DELTA) for n in (1, many))
+    assert all_of_them - one > 2 * accounting.ETA * (many - 1)
+
+
+def test_no_attempts_cost_nothing() -> None:
+    assert epsilon(event(attempts=0), DELTA) == 0
+
+
+@pytest.mark.parametrize("delta", ["0", "1", "-1e-6", "2"])
+def test_refuses_a_delta_that_is_no_probability(delta: str) -> None:
+    with pytest.raises(WrongInput, match="delta"):
+        epsilon(event(), Decimal(delta))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"share_sigma": Decimal(8)},
+        {"share_sigma": Decimal(1700)},
+        {"attempts": 2**53 - 1},
+        {"tail": Decimal("1e-20")},
+    ],
+)
+def test_refuses_noise_that_promises_nothing(changes: dict[str, Any]) -> None:
+    with pytest.raises(WrongInput, match="noise"):
+        epsilon(event(**changes), DELTA)
+
+
+def test_each_field_counts_in_its_direction() -> None:
+    base = epsilon(event(), DELTA)
+    worse = [
+        {"sampling_rate": Decimal("0.011")},
+        {"ring_norm": 17000},
+        {"share_sigma": Decimal(11500)},
+        {"attempts": 5500},
+    ]
+    for changes in worse:
+        assert epsilon(event(**changes), DELTA) > base
+    assert epsilon(event(honest_shares=3), DELTA) < base
+    assert epsilon(event(), Decimal("1e-5")) < base
+
+
+def test_more_colluders_cost_more() -> None:
+    assert epsilon(event(honest_shares=2, shares=5), DELTA) > epsilon(event(honest_shares=4, shares=5), DELTA)
+
+
+def test_digits_do_not_depend_on_the_callers_arithmetic() -> None:
+    with localcontext(prec=4):
+        assert epsilon(event(), DELTA) == Decimal("4.7855")
+    assert epsilon(event(), DELTA) == Decimal("4.7855")
+
+
+@pytest.mark.parametrize(
+    ("target", "rate", "attempts"), [("3", "0.01", 5000), ("0.5", "0.1", 100), ("8", "1", 3)]
+)
+def test_the_least_noise_multiplier(target: str, rate: str, attempts: int) -> None:
+    q = Decimal(rate)
+    noise = noise_multiplier_for(epsilon=Decimal(target), delta=DELTA, sampling_rate=q, attempts=attempts)
+    reached, missed = (
+        epsilon(
+            event(
+                share_sigma=share_sigma(noise_multiplier=z, ring_norm=10**6, honest_shares=4),
+                ring_norm=10**6,
+                honest_shares=4,
+                shares=4,
+                sampling_rate=q,
+                attempts=attempts,
+            ),
+            DELTA,
+        )
+        for z in (noise, noise - Decimal("0.0001"))
+    )
+    assert reached <= Decimal(target) < missed
+
+
+def test_noise_multiplier_out_of_reach() -> None:
+    with pytest.raises(WrongInput, match="1000"):
+        noise_multiplier_for(
+            epsilon=Decimal("0.0001"), delta=DELTA, sampling_rate=Decimal(1), attempts=10_000_000
+        )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epsilon": Decimal(0)},
+        {"attempts": 0},
+        {"sampling_rate": Decimal(0)},
+        {"sampling_rate": Decimal("1.1")},
+        {"delta": Decimal(1)},
+    ],
+)
+def test_noise_multiplier_refuses_numbers_out_of_range(wrong: dict[str, Any]) -> None:
+    asked: dict[str, Any] = {
+        "epsilon": Decimal(3),
+        "delta": DELTA,
+        "sampling_rate": Decimal("0.1"),
+        "attempts": 10,
+    }
+    with pytest.raises(WrongInput):
+        noise_multiplier_for(**(asked | wrong))
+
+
+def test_share_sigma_is_least() -> None:
+    sigma = share_sigma(noise_multiplier=Decimal("1.377"), ring_norm=16384, honest_shares=2)
+    wanted = (Decimal("1.377") * 16384) ** 2
+    assert 2 * sigma**2 - 4 >= wanted > 2 * (sigma - Decimal("0.000001")) ** 2 - 4
+    assert share_sigma(noise_multiplier=Decimal(1), ring_norm=2, honest_shares=2) == 8
+    with pytest.raises(WrongInput):
+        share_sigma(noise_multiplier=Decimal(0), ring_norm=2, honest_shares=2)

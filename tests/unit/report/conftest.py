@@ -1,0 +1,281 @@
+"""Verified bundles made by hand: what `verify` would return, without the cryptography that it took."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from oathbound.core import accounting
+from oathbound.core.canonical import digest
+from oathbound.core.event import SampledGaussian, Unbounded
+from oathbound.core.finding import Finding
+from oathbound.core.gates import Attempted, judge
+from oathbound.core.study import Policy
+from oathbound.evidence.predicates import Admission, Charged, Found, ModelMade, TrainedWithTrustedAggregator
+from oathbound.evidence.verify import STEPS, Verified
+
+SITES = ("north", "river", "south")
+STARTED = 1_763_000_000
+
+POLICY = {
+    "study": "liver-study",
+    "purpose": "Forecast the course of fatty liver disease from laboratory values and diagnoses.",
+    "coordinator": {"name": "registry", "fingerprint": digest(b"registry")},
+    "sites": [{"name": site, "fingerprint": digest(site.encode())} for site in SITES],
+    "min_sites": 3,
+    "colluding": 1,
+    "dishonest_witnesses": 0,
+    "aggregator": "trusted",
+    "privacy": "patient-dp",
+    "budget": {
+        "epsilon": "3.0",
+        "delta": "1e-6",
+        "unit": "patient",
+        "neighbours": "add-remove",
+        "noise_multiplier": "1.2",
+        "sites_per_patient": 1,
+    },
+    "consent": {
+        "training_purpose": "HRESCH",
+        "audit_purpose": "HQUALIMP",
+        "classes": ["SUD", "HIV"],
+        "staleness_hours": 24,
+    },
+    "drawing": {"window": ["0", "1"], "held_out": "0.3", "reference": "0.1"},
+    "vocabulary": {"codes": ["ALT", "HIV"], "edges": {"ALT": ["40"]}, "ages": ["50"], "gaps": ["30"]},
+    "model": {"name": "event-transformer", "layers": 2, "width": 64, "heads": 4, "length": 128, "seed": 7},
+    "training": {
+        "members": 7200,
+        "sampling_rate": "0.01",
+        "steps": 300,
+        "attempts": 330,
+        "learning_rate": "0.001",
+        "warmup": 10,
+        "ring_norm": 4096,
+        "clip": "1.0",
+    },
+    "audit": {
+        "alpha": "0.05",
+        "minimum_patients": 20,
+        "sensitive": {
+            "name": "infectious disease",
+            "codes": ["HIV"],
+            "implied_by": [],
+            "prompt_events": 10,
+            "horizon": 32,
+            "chains": 2,
+        },
+    },
+    "gates": [
+        {"test": "membership", "metric": "auc", "at_most": "0.55"},
+        {"test": "membership", "metric": "tpr-at-1-percent", "at_most": "0.03"},
+        {"test": "sensitive-disclosure", "metric": "excess", "at_most": "0.01"},
+    ],
+}
+
+THREATS = {
+    "membership": {"sees": "log-probabilities of any record", "knows": "one patient's whole record"},
+    "sensitive-disclosure": {
+        "sees": "samples from the model",
+        "knows": "age, sex and the first ten events of a patient, without sensitive codes",
+    },
+}
+
+Make = Callable[..., Verified]
+
+
+def auc(estimate: str, score: str = "loss", error: str = "0.010", patients: int = 2400) -> dict:
+    sizes = {"members": patients, "held_out": patients // 2}
+    return {"kind": "auc", "score": score, "estimate": estimate, "standard_error": error, **sizes}
+
+
+def tpr(hits: int, score: str = "loss", patients: int = 2400) -> dict:
+    return {
+        "kind": "tpr-at-1-percent",
+        "score": score,
+        "lower_hits": hits,
+        "upper_hits": hits + 10,
+        "members": patients,
+        "held_out": patients // 2,
+    }
+
+
+def excess(estimate: str, error: str = "0.003") -> dict:
+    return {
+        "kind": "excess",
+        "score": "emission",
+        "estimate": estimate,
+        "standard_error": error,
+        "member_mean": "0.031",
+        "held_out_mean": "0.030",
+        "members": 400,
+        "held_out": 200,
+        "strata": "sex, age band and prompt length",
+    }
+
+
+def measured(*measures: dict) -> dict:
+    return {"kind": "measured", "measures": list(measures), "tokens": 1_250_000}
+
+
+def did_not_run(reason: str) -> dict:
+    return {"kind": "did-not-run", "reason": reason}
+
+
+def finding(site: str, test: str, outcome: dict) -> Found:
+    return Found(
+        policy_digest=digest(b"policy"),
+        site=site,
+        run=digest(b"made"),
+        finding=Finding.parse(
+            {
+                "test": test,
+                "version": 1,
+                "site": site,
+                "model": digest(b"model"),
+                "seed": digest(f"{test} {site}".encode()),
+                "threat": THREATS.get(test, {"sees": "the model", "knows": "nothing"}),
+                "outcome": outcome,
+            },
+            what="finding",
+        ),
+    )
+
+
+def harmless() -> list[Found]:
+    """Every test at every site, far below the gates."""
+    scores = ("loss", "min-k")
+    membership = [
+        (site, measured(*(measure for score in scores for measure in (auc(estimate, score), tpr(25, score)))))
+        for site, estimate in zip(SITES, ("0.502", "0.511", "0.495"), strict=True)
+    ]
+    return [finding(site, "membership", outcome) for site, outcome in membership] + [
+        finding(site, "sensitive-disclosure", measured(excess("0.001"))) for site in SITES
+    ]
+
+
+def admission(site: str, simulated: str | None) -> Admission:
+    data = {
+        "policy_digest": digest(b"policy"),
+        "site": site,
+        "as_of": STARTED - 3600,
+        "source": "meds",
+        "schema_digest": digest(b"schema"),
+        "considered": 5850,
+        "excluded": [
+            {"reason": "no consent to training", "patients": 1240},
+            {"reason": "consent withdrawn", "patients": 150},
+            {"reason": "consent had ended"},
+        ],
+        "members": 2400,
+        "held_out": 1200,
+        "reference": 400,
+        "roots": {part: digest(f"{site} {part}".encode()) for part in ("members", "held_out", "reference")},
+    }
+    return Admission.parse(data | ({"simulated": simulated} if simulated else {}), what="admission")
+
+
+def charged(site: str, policy: Policy) -> Charged:
+    event: SampledGaussian | Unbounded = Unbounded(mechanism="unbounded", attempts=300)
+    if policy.budget is not None:
+        event = SampledGaussian(
+            mechanism="sampled-gaussian",
+            sampling_rate=policy.training.sampling_rate,
+            ring_norm=policy.training.ring_norm,
+            share_sigma=Decimal("3475.7"),
+            honest_shares=2,
+            shares=3,
+            dimension=130_000,
+            tail=Decimal("1e-30"),
+            attempts=300,
+        )
+    return Charged(policy_digest=digest(b"policy"), site=site, run=digest(b"start"), event=event)
+
+
+@pytest.fixture
+def make() -> Make:
+    """Return a function that makes a `Verified` of findings, a changed policy, and words of simulation."""
+
+    def made(
+        findings: list[Found] | None = None, *, changes: dict | None = None, simulated: str | None = None
+    ) -> Verified:
+        policy = Policy.parse({**POLICY, **(changes or {})}, what="policy")
+        found = harmless() if findings is None else findings
+        seen: dict[tuple[str, str], int] = {}
+        attempts = []
+        for each in found:
+            key = (each.site, each.finding.test)
+            seen[key] = seen.get(key, 0) + 1
+            attempts.append(Attempted(finding=each.finding, attempt=seen[key]))
+        charges = tuple(charged(site.name, policy) for site in policy.sites)
+        event = charges[0].event
+        weights = digest(b"last")
+        return Verified(
+            policy=policy,
+            policy_digest=policy.digest,
+            model=ModelMade(
+                policy_digest=policy.digest,
+                run=digest(b"start"),
+                weights=weights,
+                files={"model.safetensors": digest(b"file"), "config.json": digest(b"config")},
+                model=digest(b"model"),
+            ),
+            training=TrainedWithTrustedAggregator(
+                policy_digest=policy.digest,
+                run=digest(b"start"),
+                steps=300,
+                attempts=300,
+                first_weights=digest(b"first"),
+                last_weights=weights,
+            ),
+            admissions=tuple(admission(site.name, simulated) for site in policy.sites),
+            charges=charges,
+            findings=tuple(found),
+            epsilon=None if policy.budget is None else accounting.epsilon(event, policy.budget.delta),
+            judgement=judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), attempts),
+            started=STARTED,
+            decided=STARTED + 90_000,
+            steps=tuple(STEPS.values()),
+        )
+
+    return made
+
+
+@pytest.fixture
+def passed(make: Make) -> Verified:
+    return make(simulated="one public cohort, divided at random among three sites")
+
+
+@pytest.fixture
+def refused(make: Make) -> Verified:
+    found = harmless()
+    outcome = measured(auc("0.504"), tpr(25), auc("0.931", "min-k", "0.006"), tpr(820, "min-k"))
+    return make([finding("north", "membership", outcome), *found[1:]])
+
+
+@pytest.fixture
+def undecided(make: Make) -> Verified:
+    """Without privacy, with a wide interval, a test that did not run, and a measure that was not measurable."""
+    small = {
+        "kind": "not-measurable",
+        "metric": "tpr-at-1-percent",
+        "score": "loss",
+        "reason": "fewer than 436 held-out patients",
+    }
+    return make(
+        [
+            finding("north", "membership", measured(auc("0.531", error="0.028"), tpr(25))),
+            finding("river", "membership", measured(auc("0.520", error="0.030"), small)),
+            finding("south", "membership", measured(auc("0.548", error="0.031"), tpr(25))),
+            finding("north", "sensitive-disclosure", measured(excess("0.004"))),
+            finding("river", "sensitive-disclosure", did_not_run("too few carriers of a sensitive code")),
+        ],
+        changes={"privacy": "none", "budget": None},
+    )
+
+
+@pytest.fixture
+def build() -> dict[str, Callable]:
+    """The parts of a finding, for tests that make their own."""
+    return {"finding": finding, "measured": measured, "did_not_run": did_not_run, "auc": auc, "harmless": harmless}
