@@ -14,7 +14,7 @@ alpha / 2:
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from itertools import chain
@@ -27,7 +27,7 @@ from oathbound.core.intervals import UNIT, Interval
 from oathbound.core.pooling import COUNT_SLACK, Pool, Usable, pool, worst
 from oathbound.core.study import AuditPlan, Gate
 
-TAIL_HELD_OUT: Final = 436
+TAIL_HELD_OUT: Final = 437
 """The least n with 1 - 0.99 ** n >= 0.9875: fewer held-out patients cannot fix a threshold at 1 %."""
 
 EVERYWHERE: Final = "all sites"
@@ -220,17 +220,18 @@ class _Round:
     def _claim(self, question: _Question, side: float, simultaneous: int) -> Claim:
         """Step 5: both ends, and where they lie."""
         gate, pooled = question.gate, question.pool
+        claim = Claim(
+            test=gate.test,
+            metric=gate.metric,
+            score=question.score,
+            site=question.site,
+            attempt=self.number,
+            gate=gate.at_most,
+            state=Verdict.INCONCLUSIVE,
+            note=question.missing,
+        )
         if pooled is None:
-            return Claim(
-                gate.test,
-                gate.metric,
-                question.score,
-                question.site,
-                self.number,
-                gate.at_most,
-                Verdict.INCONCLUSIVE,
-                question.missing,
-            )
+            return claim
         ends = Interval(pooled.interval(side / simultaneous).lower, pooled.interval(side).upper)
         if ends.lower > gate.at_most:
             state = Verdict.FAIL
@@ -239,23 +240,18 @@ class _Round:
         else:
             state = Verdict.INCONCLUSIVE
         error = pooled.standard_error(gate.at_most)
-        return Claim(
-            gate.test,
-            gate.metric,
-            question.score,
-            question.site,
-            self.number,
-            gate.at_most,
-            state,
-            _settling(pooled, gate, error) if state is Verdict.INCONCLUSIVE else "",
-            pooled.estimate,
-            ends.lower,
-            ends.upper,
-            _rounded_up(float(gate.at_most) + _DETECTABLE * error),
-            f"lower end {100 * (1 - side):.4g} % for all {simultaneous} claims together, upper end "
-            f"{100 * (1 - side):.4g} % for this one",
-            pooled.members,
-            pooled.held_out,
+        sure = f"{100 * (1 - side):.4g} %"
+        return replace(
+            claim,
+            state=state,
+            note=_settling(pooled, gate, error) if state is Verdict.INCONCLUSIVE else "",
+            estimate=pooled.estimate,
+            lower=ends.lower,
+            upper=ends.upper,
+            detectable=_rounded_up(float(gate.at_most) + _DETECTABLE * error),
+            confidence=f"lower end {sure} for {simultaneous} claims together, upper end {sure} for this one",
+            members=pooled.members,
+            held_out=pooled.held_out,
         )
 
 
@@ -285,7 +281,7 @@ def _usable(measure: Measure, minimum: int) -> Usable | str:
 
 
 def _settling(pooled: Pool, gate: Gate, error: float) -> str:
-    """Return how many held-out patients would decide, if members grow alike: in proportion to 1 / gap ** 2."""
+    """Return how many held-out patients, and as many more members, would decide: like 1 / gap ** 2."""
     gap = abs(float(pooled.estimate - gate.at_most))
     if gap <= error:
         return "not settleable at this estimate: it lies within one standard error of the gate"

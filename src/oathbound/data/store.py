@@ -1,12 +1,9 @@
 """A site's one file of state: consents, patients' keys, cohorts, and what was reserved and charged.
 
-SQLite with a write-ahead log and `synchronous=FULL`: a method that returned has reached the disk, and a
-process killed at any moment leaves the state before or after a call, never one between. Every write is one
-`BEGIN IMMEDIATE` transaction, so writers take turns; readers are never held up. The file is the owner's
-alone (mode 0600).
+A method that writes is one durable transaction: once it returned, no crash undoes it, and a crash before
+leaves nothing of it. Writers take turns; readers are never held up.
 """
 
-import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,58 +14,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import ValidationError
-
-from oathbound.core.errors import BudgetRefused, ProtocolRefused, Unavailable, WrongInput
+from oathbound.core.errors import BudgetRefused, ProtocolRefused, WrongInput
 from oathbound.core.record import decimal_text
 from oathbound.data.cohort import PARTS, Cohort, restored
 from oathbound.data.commitment import KEY_BYTES
 from oathbound.data.consent import Consent, current
+from oathbound.data.database import open_database, transaction, translated
 from oathbound.hazmat.random import random_bytes
 
-APPLICATION_ID: Final = 0x6F617468
-VERSION: Final = 1
-
-_BUSY_MS: Final = 5000
-_MODE: Final = 0o600
-_OTHERS: Final = 0o077
 _ATTEMPTS: Final = 2**53
-
-_SCHEMA: Final = f"""
-CREATE TABLE patient (
-    subject_id INTEGER PRIMARY KEY,
-    key BLOB NOT NULL CHECK (length(key) = {KEY_BYTES})
-) STRICT;
-CREATE TABLE consent (
-    subject_id INTEGER NOT NULL REFERENCES patient,
-    body TEXT NOT NULL
-) STRICT;
-CREATE TABLE study (
-    name TEXT PRIMARY KEY,
-    policy_digest TEXT NOT NULL
-) STRICT;
-CREATE TABLE place (
-    study TEXT NOT NULL REFERENCES study,
-    subject_id INTEGER NOT NULL,
-    part TEXT NOT NULL CHECK (part IN ('members', 'held_out', 'reference')),
-    PRIMARY KEY (study, subject_id)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX place_of_subject ON place (subject_id, part);
-CREATE TABLE reservation (
-    study TEXT PRIMARY KEY REFERENCES study,
-    epsilon TEXT,
-    delta TEXT,
-    CHECK ((epsilon IS NULL) = (delta IS NULL))
-) STRICT;
-CREATE TABLE charge (
-    study TEXT NOT NULL REFERENCES reservation,
-    attempt INTEGER NOT NULL CHECK (attempt > 0),
-    PRIMARY KEY (study, attempt)
-) STRICT, WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-"""
-"""A reservation without numbers is unbounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +47,7 @@ class SiteStore:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open the file, or make it; `WrongInput` for a file of another kind, or one that others may read."""
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, _MODE))
-            mode = path.stat().st_mode
-        except OSError as error:
-            raise Unavailable(
-                f"{path.name} cannot be opened: {error.strerror}",
-                hint="check the site's folder and its owner",
-            ) from None
-        if mode & _OTHERS:
-            raise WrongInput(
-                f"others may read {path.name}, which holds consents", hint=f"chmod 600 {path.name}"
-            )
-        with _translated(path):
-            connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
-            try:
-                _prepare(connection, path)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(path, connection)
+        return cls(path, open_database(path))
 
     def close(self) -> None:
         """Close the file."""
@@ -143,7 +78,7 @@ class SiteStore:
     def consents(self) -> dict[int, tuple[Consent, ...]]:
         """Return all consents by patient."""
         by_patient: defaultdict[int, tuple[Consent, ...]] = defaultdict(tuple)
-        with _translated(self.path):
+        with translated(self.path):
             for subject, body in self._connection.execute("SELECT subject_id, body FROM consent"):
                 by_patient[subject] += (Consent.model_validate_json(body),)
         return dict(by_patient)
@@ -151,7 +86,7 @@ class SiteStore:
     def patient_keys(self, subjects: Iterable[int]) -> dict[int, bytes]:
         """Return k_patient of those of `subjects` who ever gave or denied consent."""
         wanted = frozenset(subjects)
-        with _translated(self.path):
+        with translated(self.path):
             rows = self._connection.execute("SELECT subject_id, key FROM patient")
             return {subject: key for subject, key in rows if subject in wanted}
 
@@ -179,7 +114,7 @@ class SiteStore:
 
     def cohort(self, study: str) -> Cohort:
         """Return the recorded cohort, or raise `ProtocolRefused` where there is none."""
-        with _translated(self.path):
+        with translated(self.path):
             cohort = self._cohort(study)
         if cohort is None:
             raise ProtocolRefused("this study has no cohort here", hint="`oathbound admit` comes first")
@@ -222,7 +157,7 @@ class SiteStore:
 
     def unbounded_patients(self) -> frozenset[int]:
         """Return the members of unbounded studies: private studies must not use them."""
-        with _translated(self.path):
+        with translated(self.path):
             return frozenset(
                 subject
                 for (subject,) in self._connection.execute(
@@ -241,15 +176,15 @@ class SiteStore:
             if self._reservation(study) is None:
                 raise ProtocolRefused("this study has reserved no budget here", hint="admit comes first")
             charged = self._charged(study)
-            if not highest < attempt < _ATTEMPTS:
+            if not charged.highest < attempt < _ATTEMPTS:
                 raise ProtocolRefused(
-                    f"attempt {attempt} does not follow attempt {highest}, which was charged",
+                    f"attempt {attempt} does not follow attempt {charged.highest}, which was charged",
                     hint="resume at the next attempt; no vector is ever sent twice",
                 )
-            if count >= limit:
+            if charged.count >= limit:
                 raise BudgetRefused(
                     f"all {limit} attempts of the plan are charged",
-                    needed=str(count + 1),
+                    needed=str(charged.count + 1),
                     allowed=str(limit),
                     hint="the budget was for this many attempts; more need a new study",
                 )
@@ -257,7 +192,7 @@ class SiteStore:
 
     def charged(self, study: str) -> Charges:
         """Return what the study has charged."""
-        with _translated(self.path):
+        with translated(self.path):
             return self._charged(study)
 
     def ledger(self, study: str, limit: int) -> "StudyLedger":
@@ -266,7 +201,7 @@ class SiteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _translated(self.path), _transaction(self._connection):
+        with translated(self.path), transaction(self._connection):
             yield self._connection
 
     def _cohort(self, study: str) -> Cohort | None:
@@ -341,76 +276,6 @@ class StudyLedger:
     def highest(self) -> int:
         """Return the highest attempt ever charged, 0 if none."""
         return self.store.charged(self.study).highest
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
-        connection.execute(f"PRAGMA {pragma}")
-    # On macOS an fsync does not reach the disk; elsewhere these change nothing.
-    connection.execute("PRAGMA fullfsync = ON")
-    connection.execute("PRAGMA checkpoint_fullfsync = ON")
-    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        raise Unavailable(f"{path.name} cannot keep a write-ahead log", hint="put the site on a local disk")
-    with _transaction(connection):
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if (application, version, tables) == (0, 0, 0):
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
-        elif application != APPLICATION_ID:
-            raise WrongInput(f"{path.name} is another program's database", hint="give the site its own file")
-        elif version != VERSION:
-            raise WrongInput(
-                f"{path.name} has version {version}; this oathbound reads {VERSION}", hint="upgrade oathbound"
-            )
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Say what SQLite's error means for the site."""
-    try:
-        yield
-    except (sqlite3.DatabaseError, ValidationError) as error:
-        if isinstance(error, sqlite3.ProgrammingError):
-            raise
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & _PRIMARY
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise Unavailable(
-                f"{path.name} is in use by another process",
-                hint="one process at a time writes a site's state",
-            ) from None
-        if code in _UNAVAILABLE:
-            raise Unavailable(
-                f"{path.name} cannot be written here: {_UNAVAILABLE[code]}", hint="nothing was changed"
-            ) from None
-        raise WrongInput(
-            f"{path.name} is damaged, or is not a site's state",
-            hint="restore a backup, and charge again what was spent since: a copy forgets it",
-        ) from None
-
-
-_PRIMARY: Final = 0xFF
-"""The bits of an extended result code that hold the primary one."""
-
-_UNAVAILABLE: Final = {
-    sqlite3.SQLITE_READONLY: "it is read-only",
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_IOERR: "the disk fails",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
-    sqlite3.SQLITE_PERM: "it may not be opened",
-}
 
 
 def _decimal(value: Fraction) -> Decimal:

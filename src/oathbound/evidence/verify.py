@@ -383,7 +383,9 @@ def _spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
         return None
     budget, plan = policy.budget, policy.training
     honest = policy.min_sites - policy.colluding
-    least = accounting.share_sigma(budget.noise_multiplier, plan.ring_norm, honest)
+    least = accounting.share_sigma(
+        noise_multiplier=budget.noise_multiplier, ring_norm=plan.ring_norm, honest_shares=honest
+    )
     spent = []
     for charged in charges:
         event = charged.event
@@ -404,8 +406,7 @@ def _spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
 
 
 def attempts_of(history: Sequence[Found]) -> list[tuple[Found, int]]:
-    """Return one site's findings, each with the number of its attempt: how often that test had been run
-    there.
+    """Return one site's findings, each with the number of its attempt: how often that test had been run.
 
     A finding that repeats an earlier one exactly is a replay, and counts once.
     """

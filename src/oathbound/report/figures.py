@@ -1,8 +1,8 @@
 """Figures as inline SVG: one axis per gate, and one interval per claim.
 
-Positions are percentages of the figure's width and texts have the page's size, so a figure fits a telephone and a
-sheet of paper without a script. Everything is built by `Markup.format`, which escapes what it inserts. What colour
-says is also said by the shape of the mark, by the title and by the words in the table beside it.
+Positions are percentages of the figure's width and texts have the page's size, so a figure fits a telephone
+and a sheet of paper without a script. Everything is built by `Markup.format`, which escapes what it inserts.
+What colour says is also said by the shape of the mark, by the title and by the words in the table beside it.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,9 @@ from typing import Final, Self
 
 from markupsafe import Markup
 
+from oathbound.core.finding import DECIMALS
 from oathbound.core.gates import Claim, Verdict
+from oathbound.core.intervals import UNIT
 from oathbound.core.record import decimal_text
 
 _INSET: Final = Decimal(7)
@@ -43,7 +45,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Iterable[Decimal]) -> Self:
-        """Return the scale with round ticks, in steps of 1, 2 or 5, that holds all of `values`, at least one."""
+        """Return the scale with round ticks that holds all of `values`, of which there is at least one."""
         low, high = min(drawn := tuple(values)), max(drawn)
         span = max(high - low, Decimal("0.001"))
         step = Decimal(1).scaleb((span / _LEAST_INTERVALS).adjusted())
@@ -63,9 +65,10 @@ def axis(scale: Scale, gate: Decimal) -> Markup:
     where = scale.at(gate)
     anchor = "start" if where < 25 else "end" if where > 75 else "middle"  # noqa: PLR2004 - quarters of the width
     ticks = (
-        Markup('<line class="tick" x1="{x}%" x2="{x}%" y1="36" y2="41"/>'
-               '<text class="number" x="{x}%" y="32" text-anchor="middle">{label}</text>')
-        .format(x=scale.at(tick), label=decimal_text(tick))
+        Markup(
+            '<line class="tick" x1="{x}%" x2="{x}%" y1="36" y2="41"/>'
+            '<text class="number" x="{x}%" y="32" text-anchor="middle">{label}</text>'
+        ).format(x=scale.at(tick), label=signed(tick.normalize()))
         for tick in scale.ticks
     )
     return Markup(
@@ -90,7 +93,9 @@ def interval(claim: Claim, scale: Scale, *, chance: Decimal | None) -> Markup:
     gate = scale.at(claim.gate)
     dotted = Markup("")
     if chance is not None:
-        dotted = Markup('<line class="chance" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>').format(x=scale.at(chance))
+        dotted = Markup('<line class="chance" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>').format(
+            x=scale.at(chance)
+        )
     return Markup(
         '<svg class="interval" role="img" width="100%" height="34"><title>{title}</title><desc>{desc}</desc>'
         '<rect class="beyond" x="{gate}%" y="0" width="{rest}%" height="100%"/>{dotted}'
@@ -109,7 +114,18 @@ def interval_text(claim: Claim) -> str:
     """Return the interval of a claim in words: the figure's description, and the cell beside it."""
     if claim.estimate is None or claim.lower is None or claim.upper is None:
         return "not measured"
-    return f"{claim.lower} to {claim.upper}"
+    return f"{statistic(claim.lower)} to {statistic(claim.upper)}"
+
+
+def signed(value: Decimal | int) -> str:
+    """Return a number with a true minus sign, and with the digits that it has."""
+    return format(Decimal(value), "f").replace("-", "\N{MINUS SIGN}")
+
+
+def statistic(value: Decimal) -> str:
+    """Return a statistic with the trailing zeros, to `DECIMALS` digits, that signing took; nothing is rounded."""
+    exponent = value.as_tuple().exponent
+    return signed(value.quantize(UNIT) if isinstance(exponent, int) and exponent > -DECIMALS else value)
 
 
 def _drawn(claim: Claim, scale: Scale) -> Markup:

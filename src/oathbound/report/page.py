@@ -1,7 +1,7 @@
 """The report: one self-contained page, made from a verified bundle and from nothing else.
 
-`render` decides nothing. The verdict and epsilon are those that `verify` recomputed, and counts were rounded and
-suppressed inside the sites, before they were signed. The same bundle gives the same bytes.
+`render` decides nothing. The verdict and epsilon are those that `verify` recomputed, and counts were rounded
+and suppressed inside the sites, before they were signed. The same bundle gives the same bytes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from oathbound import __version__
-from oathbound.core.event import SampledGaussian
+from oathbound.core.event import PrivacyEvent, Unbounded
 from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measure, NotMeasurable, TruePositiveRate
 from oathbound.core.gates import EVERYWHERE, Claim
+from oathbound.core.intervals import UNIT
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Gate
-from oathbound.evidence.predicates import Admission
+from oathbound.evidence.predicates import Admission, Charged, Exclusion
 from oathbound.evidence.verify import Verified
-from oathbound.report.figures import STATES, Scale, axis, interval, interval_text
+from oathbound.report.figures import STATES, Scale, axis, interval, interval_text, signed, statistic
 from oathbound.report.words import METRICS, QUESTIONS, VERDICTS, Metric
 
 FEWER: Final = "fewer than 10"
@@ -30,8 +31,6 @@ FEWER: Final = "fewer than 10"
 
 GREATEST_FACTOR: Final = 1000
 """The greatest e ** epsilon that is worth a number."""
-
-_SUPERSCRIPTS: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,6 @@ class GateFigure:
     metric: Metric
     axis: Markup
     scores: tuple[tuple[str, tuple[ClaimRow, ...]], ...]
-    confidence: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,8 @@ class Attack:
 
 
 def render(verified: Verified, *, bundle_digest: str) -> str:
-    """Return the page as HTML text; `bundle_digest` is the digest of the bundle's bytes, `sha256:` and 64 digits."""
+    """Return the page as HTML text; `bundle_digest` is `core.canonical.digest` of the bundle's bytes."""
+    simulated = _simulated(verified.admissions)
     return _PAGE.render(
         v=verified,
         policy=verified.policy,
@@ -89,14 +88,25 @@ def render(verified: Verified, *, bundle_digest: str) -> str:
         version=__version__,
         verdict=verified.judgement.verdict,
         said=VERDICTS[verified.judgement.verdict],
-        simulated=[admission for admission in verified.admissions if admission.simulated is not None],
+        simulated=simulated,
+        every_site_simulated=sum(map(len, simulated.values())) == len(verified.admissions),
         factor=_factor(verified.epsilon),
         admitted=_admitted(verified.admissions),
-        charged=_charged(verified),
+        charged=_charged(verified.charges),
         attacks=tuple(_attacks(verified)),
+        confidences=tuple(dict.fromkeys(c.confidence for c in verified.judgement.claims if c.confidence)),
         not_run=_not_run(verified),
         digests=_digests(verified, bundle_digest),
     )
+
+
+def _simulated(admissions: Iterable[Admission]) -> dict[str, list[str]]:
+    """Return what the simulated sites say of themselves, and which sites say it."""
+    said: dict[str, list[str]] = {}
+    for admission in admissions:
+        if admission.simulated is not None:
+            said.setdefault(admission.simulated, []).append(admission.site)
+    return said
 
 
 def _admitted(admissions: Iterable[Admission]) -> Table:
@@ -110,11 +120,7 @@ def _admitted(admissions: Iterable[Admission]) -> Table:
                 _count(admission.members),
                 _count(admission.held_out),
                 _count(admission.reference),
-                "\n".join(
-                    f"{exclusion.reason}: {FEWER if exclusion.patients is None else _count(exclusion.patients)}"
-                    for exclusion in admission.excluded
-                )
-                or "nobody",
+                "\n".join(map(_exclusion, admission.excluded)) or "nobody",
                 _time(admission.as_of),
             )
             for admission in admissions
@@ -122,28 +128,28 @@ def _admitted(admissions: Iterable[Admission]) -> Table:
     )
 
 
-def _charged(verified: Verified) -> Table:
+def _exclusion(exclusion: Exclusion) -> str:
+    return f"{exclusion.reason}: {FEWER if exclusion.patients is None else _count(exclusion.patients)}"
+
+
+def _charged(charges: Iterable[Charged]) -> Table:
     """Return what each site charged to each of its members, as the facts that epsilon is computed from."""
-    rows = []
-    for charged in verified.charges:
-        event = charged.event
-        if isinstance(event, SampledGaussian):
-            rows.append(
-                (
-                    charged.site,
-                    _count(event.attempts),
-                    decimal_text(event.sampling_rate),
-                    _count(event.ring_norm),
-                    decimal_text(event.share_sigma),
-                    f"{event.honest_shares} of {event.shares}",
-                )
-            )
-        else:
-            rows.append((charged.site, _count(event.attempts), "—", "—", "none", "—"))
     return Table(
         "What each site charged to each of its members",
-        ("Site", "Steps charged", "Sampling rate", "Norm of a patient", "Noise of a site", "Shares relied on"),
-        tuple(rows),
+        ("Site", "Steps charged", "Mechanism"),
+        tuple(
+            (charged.site, _count(charged.event.attempts), _mechanism(charged.event)) for charged in charges
+        ),
+    )
+
+
+def _mechanism(event: PrivacyEvent) -> str:
+    if isinstance(event, Unbounded):
+        return "none: no noise, no bound"
+    return (
+        f"each patient drawn with probability {decimal_text(event.sampling_rate)}, norm at most "
+        f"{_count(event.ring_norm)}; noise of deviation {decimal_text(event.share_sigma)} from each of "
+        f"{event.shares} sites, of which {event.honest_shares} are relied on"
     )
 
 
@@ -157,9 +163,7 @@ def _attacks(verified: Verified) -> Iterator[Attack]:
             test=test,
             question=QUESTIONS.get(test, f"What does the test {test} find?"),
             threats=tuple(dict.fromkeys((finding.threat.sees, finding.threat.knows) for finding in own)),
-            gates=tuple(
-                _gate_figure(gate, verified.judgement.claims) for gate in gates if gate.test == test
-            ),
+            gates=tuple(_gate_figure(gate, verified.judgement.claims) for gate in gates if gate.test == test),
             facts=_facts(own),
             tokens=sum(f.outcome.tokens for f in own if not isinstance(f.outcome, DidNotRun)),
         )
@@ -169,7 +173,8 @@ def _gate_figure(gate: Gate, claims: Iterable[Claim]) -> GateFigure:
     own = [claim for claim in claims if (claim.test, claim.metric) == (gate.test, gate.metric)]
     metric = METRICS.get(gate.metric) or Metric(gate.metric, "", None)
     ends = [end for claim in own for end in (claim.lower, claim.estimate, claim.upper) if end is not None]
-    scale = Scale.over([gate.at_most, *ends, *([] if metric.chance is None else [metric.chance])])
+    beyond = gate.at_most + UNIT  # so that the axis goes on past the gate
+    scale = Scale.over([gate.at_most, beyond, *ends, *([] if metric.chance is None else [metric.chance])])
     by_score = groupby(sorted(own, key=lambda claim: claim.score), key=lambda claim: claim.score)
     return GateFigure(
         gate=gate,
@@ -178,20 +183,22 @@ def _gate_figure(gate: Gate, claims: Iterable[Claim]) -> GateFigure:
         scores=tuple(
             (score, tuple(_claim_row(claim, scale, metric) for claim in group)) for score, group in by_score
         ),
-        confidence=tuple(dict.fromkeys(claim.confidence for claim in own if claim.confidence)),
     )
 
 
 def _claim_row(claim: Claim, scale: Scale, metric: Metric) -> ClaimRow:
+    pooled = claim.site == EVERYWHERE
+    # What would settle one site's claim matters to nobody: a pass does not need it.
+    alone = pooled or claim.estimate is None
     return ClaimRow(
         site=claim.site,
-        pooled=claim.site == EVERYWHERE,
+        pooled=pooled,
         figure=interval(claim, scale, chance=metric.chance),
         interval=interval_text(claim),
         patients="—" if claim.estimate is None else f"{_count(claim.members)} / {_count(claim.held_out)}",
         state=claim.state.value,
         word=STATES[claim.state],
-        note=claim.note,
+        note=claim.note if alone else "",
     )
 
 
@@ -218,18 +225,20 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
     match measure:
         case Auc():
             name, members, held_out = f"AUC of {measure.score}", "", ""
-            result = f"AUC {measure.estimate}, standard error {measure.standard_error}"
+            result = f"AUC {statistic(measure.estimate)}, standard error {statistic(measure.standard_error)}"
         case TruePositiveRate():
             name = f"members recognised by {measure.score}"
             members = f"{_count(measure.lower_hits)} to {_count(measure.upper_hits)} of "
             held_out = "1 % of "
-            result = "the threshold is uncertain, hence two counts"
+            result = "at both ends of the interval of the threshold"
         case Excess():
             name = f"excess of {measure.score}"
-            members, held_out = f"mean {measure.member_mean}, of ", f"mean {measure.held_out_mean}, of "
+            members, held_out = (
+                f"mean {statistic(mean)}, of " for mean in (measure.member_mean, measure.held_out_mean)
+            )
             result = (
-                f"difference {measure.estimate}, standard error {measure.standard_error}; "
-                f"standardised over {measure.strata}"
+                f"difference {statistic(measure.estimate)}, standard error "
+                f"{statistic(measure.standard_error)}; standardised over {measure.strata}"
             )
         case NotMeasurable():
             return f"{measure.metric} of {measure.score}", "—", "—", f"not measurable: {measure.reason}"
@@ -237,9 +246,14 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
 
 
 def _not_run(verified: Verified) -> Table:
-    """Return what was asked for, or tried, and gave no number: claims without one, and measures without a gate."""
+    """Return what was asked for, or tried, and gave no number, whether or not a gate asks for it."""
     rows = [
-        (claim.site, claim.test, f"{claim.metric} of {claim.score}" if claim.score else claim.metric, claim.note)
+        (
+            claim.site,
+            claim.test,
+            f"{claim.metric} of {claim.score}" if claim.score else claim.metric,
+            claim.note,
+        )
         for claim in verified.judgement.claims
         if claim.estimate is None
     ]
@@ -268,19 +282,19 @@ def _digests(verified: Verified, bundle_digest: str) -> Table:
             ("the bundle", bundle_digest),
             ("the policy", verified.policy_digest),
             ("the model", model.model),
-            ("the model's weights", model.weights),
+            ("the weights of the model", model.weights),
             *((f"{name} of the model", value) for name, value in sorted(model.files.items())),
             ("the first weights", training.first_weights),
             ("the checkpoint that training started from", training.run),
             (f"the keys of {policy.coordinator.name}, coordinator", policy.coordinator.fingerprint),
             *((f"the keys of {site.name}", site.fingerprint) for site in policy.sites),
             *(
-                (f"the {part} of {admission.site}", getattr(admission.roots, field))
+                (f"the {part} of {admission.site}", root)
                 for admission in verified.admissions
-                for field, part in (
-                    ("members", "members"),
-                    ("held_out", "held-out patients"),
-                    ("reference", "reference patients"),
+                for part, root in (
+                    ("members", admission.roots.members),
+                    ("held-out patients", admission.roots.held_out),
+                    ("reference patients", admission.roots.reference),
                 )
             ),
             *(
@@ -292,7 +306,7 @@ def _digests(verified: Verified, bundle_digest: str) -> Table:
 
 
 def _factor(epsilon: Decimal | None) -> str:
-    """Return e ** epsilon, rounded up to two digits; empty where it is too great for a number to help, or unbounded."""
+    """Return e ** epsilon, rounded up to two digits; empty where it is unbounded or too great to help."""
     if epsilon is None or epsilon.exp() > GREATEST_FACTOR:
         return ""
     return format(Context(prec=2, rounding=ROUND_CEILING).create_decimal(epsilon.exp()), "f")
@@ -306,11 +320,11 @@ def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _scientific(value: Decimal) -> str:
-    """Return a small positive decimal as a reader says it: 0.000001 is 10⁻⁶."""
+def _scientific(value: Decimal) -> Markup:
+    """Return a small positive decimal as a power of ten."""
     mantissa, exponent = f"{value.normalize():e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-    return power if mantissa == "1" else f"{mantissa} × {power}"
+    power = Markup("10<sup>{}</sup>").format(signed(int(exponent)))
+    return power if mantissa == "1" else Markup("{} \N{MULTIPLICATION SIGN} {}").format(mantissa, power)
 
 
 def _environment() -> Environment:

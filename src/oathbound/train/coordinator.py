@@ -132,8 +132,8 @@ class Coordinator:
     def restore(cls, snapshot: bytes, *, plan: Plan, run: str, charged: int) -> Self:
         """Return the coordinator that made `snapshot`.
 
-        Its next attempt is above `charged`, the highest at any site, too. `WrongInput` if the snapshot is damaged, or
-        of another run or plan.
+        Its next attempt is above `charged`, the highest at any site, too. `WrongInput` if the snapshot is
+        damaged, or of another run or plan.
         """
         try:
             header, state = unframe(_SNAPSHOT, snapshot, _VECTORS * _WORD * plan.dimension)

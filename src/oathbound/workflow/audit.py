@@ -9,7 +9,7 @@ from oathbound.audit.battery import run_battery
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.canonical import digest
 from oathbound.core.errors import NotAcceptable, NothingExamined
-from oathbound.core.finding import Finding, audit_seed
+from oathbound.core.finding import Finding
 from oathbound.data.store import SiteStore
 from oathbound.evidence.note import decode
 from oathbound.evidence.predicates import Found, ModelMade
@@ -17,10 +17,9 @@ from oathbound.models.folder import read_model
 from oathbound.workflow.folders import StudyFolder
 from oathbound.workflow.notary import MADE, state, stated
 from oathbound.workflow.records import patients_of
-from oathbound.workflow.watch import Watch
 
 
-def audit_site(study: StudyFolder, model: Path, name: str, *, watch: Watch) -> tuple[Finding, ...]:
+def audit_site(study: StudyFolder, model: Path, name: str) -> tuple[Finding, ...]:
     """Run every test of the catalogue at a site, log a statement of each finding, and return them.
 
     The seeds follow from the cosigned checkpoint that holds the model, so a second run finds the same. Raises
@@ -47,14 +46,10 @@ def audit_site(study: StudyFolder, model: Path, name: str, *, watch: Watch) -> t
         findings = run_battery(
             EventTarget(loaded.model, loaded.tokenizer),
             audited,
-            policy.audit,
-            policy.gates,
+            policy,
             site=name,
             model=loaded.digest,
-            seed_of=lambda test: audit_seed(
-                policy=policy.digest, model=loaded.digest, checkpoint=digest(note), test=test, site=name
-            ),
-            watch=watch,
+            checkpoint=digest(note),
         )
         run = decode(note)[0].identity
         for finding in findings:

@@ -37,6 +37,7 @@ from oathbound.workflow.notary import MADE, START, Consortium, milestone, state,
 from oathbound.workflow.records import tokens_of
 from oathbound.workflow.watch import Watch
 
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What `train` leaves: the model's digest, what was done, and the epsilon it cost (None: unbounded)."""

@@ -9,8 +9,8 @@ from oathbound.core.accounting import epsilon, share_sigma
 from oathbound.core.event import SampledGaussian
 
 DELTA = Decimal("1e-5")
-NOISE = st.decimals("0.8", "20", places=4)
-RATE = st.decimals("0.0001", "0.05", places=6)
+NOISE = st.decimals("1", "20", places=4)
+RATE = st.decimals("0.0001", "0.02", places=6)
 ATTEMPTS = st.integers(1, 2000)
 RING = st.integers(2**10, 2**24)
 SHARES = st.integers(2, 50)

@@ -90,6 +90,10 @@ def members(seed, patients=20):
     return rows
 
 
+# small matrices are slower on several threads, and much slower on a busy machine
+torch.set_num_threads(1)
+
+
 class Consortium:
     """Three nodes and a coordinator in memory."""
 
@@ -107,9 +111,9 @@ class Consortium:
         self.samplers = {site: Everybody(members(seed)) for seed, site in enumerate(SITES)}
         self.nodes = {site: self.node(site) for site in SITES}
 
-    def node(self, site, **changes):
+    def node(self, site, *, of=None, **changes):
         parts = {
-            "site": site,
+            "site": of or site,
             "run": RUN,
             "plan": self.plan,
             "model": build(ARCHITECTURE, SIZE),

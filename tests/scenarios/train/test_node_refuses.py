@@ -16,7 +16,7 @@ def step(consortium, **changes):
     return Step(message.label.model_copy(update=changes), message.weights).encode()
 
 
-def total(consortium, message, site="north"):
+def total(consortium, message):
     return decode(Share.decode(message, consortium.plan.dimension).vector)
 
 
@@ -147,7 +147,7 @@ def test_the_noise_and_the_site_must_be_the_plans(consortium):
     with pytest.raises(WrongInput):
         bare.node("north", noise=DiscreteGaussian(Decimal(9000)))
     with pytest.raises(WrongInput):
-        three.node("north", site="east")
+        three.node("north", of="east")
 
 
 def test_the_plan_of_a_node_is_the_policy_that_it_signed(consortium):

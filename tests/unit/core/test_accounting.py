@@ -150,7 +150,7 @@ def test_refuses_noise_that_promises_nothing(changes: dict[str, Any]) -> None:
 
 def test_each_field_counts_in_its_direction() -> None:
     base = epsilon(event(), DELTA)
-    worse = [
+    worse: list[dict[str, Any]] = [
         {"sampling_rate": Decimal("0.011")},
         {"ring_norm": 17000},
         {"share_sigma": Decimal(11500)},

@@ -102,6 +102,8 @@ def test_both_signatures_of_one_party_and_no_others_are_required(statement, hosp
         [{**classical, "sig": ""}, post_quantum],
         [classical, {**post_quantum, "sig": ""}],
         [classical, {**post_quantum, "more": 1}],
+        [classical, {**post_quantum, "keyid": classical["keyid"]}],
+        [{**classical, "keyid": classical["keyid"] + "2"}, post_quantum],
     ):
         with pytest.raises(NotAuthentic):
             open_envelope(canonical(ours | {"signatures": signatures}), trusted)

@@ -15,6 +15,7 @@ from oathbound.evidence.note import (
     MLDSA44_COSIGNATURE,
     Checkpoint,
     Cosignature,
+    Line,
     cosign,
     cosigned_message,
     cosigned_text,
@@ -121,6 +122,57 @@ def test_two_times_in_one_cosignature_are_refused(bare, other, trusted):
     _, second = decode(cosign(bare, other, 11))
     with pytest.raises(NotAuthentic, match="one time"):
         witnesses(encode(checkpoint, (*first[:3], second[3])), trusted)
+
+
+def test_each_signature_is_verified_alone(cosigned, hospital, trusted):
+    checkpoint, lines = decode(cosigned)
+    for place, line in enumerate(lines):
+        forged = Line(line.name, line.blob[:-1] + bytes([line.blob[-1] ^ 1]))
+        note = encode(checkpoint, (*lines[:place], forged, *lines[place + 1 :]))
+        with pytest.raises(NotAuthentic, match="Ed25519" if place % 2 == 0 else "ML-DSA-44"):
+            open_and_count(note, hospital, trusted)
+
+
+@pytest.mark.parametrize("time", [0, MAX_TIME + 1])
+def test_a_signed_time_outside_the_limits_is_refused(bare, other, trusted, time):
+    checkpoint, log = decode(bare)
+    template = decode(cosign(bare, other, 1))[1][2:]
+    messages = cosigned_text(checkpoint, time), cosigned_message("hospital-b", checkpoint, time)
+    lines = [
+        Line(line.name, line.blob[:4] + time.to_bytes(8) + key.sign(message))
+        for line, key, message in zip(template, other.witness_keys(), messages, strict=True)
+    ]
+    with pytest.raises(NotAuthentic, match="one time"):
+        witnesses(encode(checkpoint, (*log, *lines)), trusted)
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [Checkpoint(ORIGIN, 5, ROOT[:-1]), Checkpoint(ORIGIN, 2**53, ROOT), Checkpoint("a b", 5, ROOT)],
+)
+def test_a_signed_checkpoint_outside_the_limits_is_refused(checkpoint, bare, hospital):
+    (first, second), keys = decode(bare)[1], hospital.log_keys()
+    publics = [key.public_key().public_bytes_raw() for key in keys]
+    origin = checkpoint.origin
+    lines = (
+        Line(origin, key_id(origin, ED25519, publics[0]) + keys[0].sign(checkpoint.text)),
+        Line(
+            origin,
+            key_id(origin, MLDSA44_COSIGNATURE, publics[1])
+            + bytes(8)
+            + keys[1].sign(cosigned_message(origin, checkpoint, 0)),
+        ),
+    )
+    assert [len(line.blob) for line in lines] == [len(first.blob), len(second.blob)]
+    with pytest.raises(NotAuthentic, match="one form"):
+        open_checkpoint(encode(checkpoint, lines), hospital.party(), origin)
+
+
+def test_a_note_larger_than_its_limit_is_refused(bare, hospital):
+    checkpoint, lines = decode(bare)
+    crowd = [Line(f"w{number:04}", bytes(2000)) for number in range(250) for _ in range(2)]
+    with pytest.raises(NotAuthentic, match="one form"):
+        open_checkpoint(encode(checkpoint, (*lines, *crowd)), hospital.party(), ORIGIN)
 
 
 def test_text_in_another_form_is_refused(bare, hospital):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from oathbound.core.errors import WrongInput
-from oathbound.hazmat.ring import check_headroom, decode, encode, largest_batch, quantise
+from oathbound.hazmat.ring import _exceeds, check_headroom, decode, encode, largest_batch, quantise
 
 
 def rows(*values: list[float]) -> np.ndarray:
@@ -76,9 +76,8 @@ def test_largest_batch_is_a_bound_and_not_a_loose_one(patients: int, rate: str) 
     binomial = pytest.importorskip("scipy.stats").binom
     batch = largest_batch(patients, Decimal(rate))
     assert binomial.sf(batch, patients, float(rate)) < 1e-12
-    if batch < patients:
-        mean = patients * float(rate)
-        assert batch <= mean + 9 * math.sqrt(mean) + 30
+    assert batch == patients or _exceeds(batch, patients, float(rate)) >= 1e-12
+    assert binomial.sf(batch - 4 - batch // 20, patients, float(rate)) > 1e-14
 
 
 def test_largest_batch_at_the_ends() -> None:

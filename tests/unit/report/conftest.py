@@ -1,7 +1,6 @@
 """Verified bundles made by hand: what `verify` would return, without the cryptography that it took."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -256,7 +255,7 @@ def refused(make: Make) -> Verified:
 
 @pytest.fixture
 def undecided(make: Make) -> Verified:
-    """Without privacy, with a wide interval, a test that did not run, and a measure that was not measurable."""
+    """Without privacy; a wide interval, a test that did not run, a measure that was not measurable."""
     small = {
         "kind": "not-measurable",
         "metric": "tpr-at-1-percent",
@@ -278,4 +277,10 @@ def undecided(make: Make) -> Verified:
 @pytest.fixture
 def build() -> dict[str, Callable]:
     """The parts of a finding, for tests that make their own."""
-    return {"finding": finding, "measured": measured, "did_not_run": did_not_run, "auc": auc, "harmless": harmless}
+    return {
+        "finding": finding,
+        "measured": measured,
+        "did_not_run": did_not_run,
+        "auc": auc,
+        "harmless": harmless,
+    }

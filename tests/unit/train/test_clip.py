@@ -8,6 +8,9 @@ from oathbound.models.transformer import PAD, build, loss
 from oathbound.train import clip
 from oathbound.train.clip import clipped_sum, unclipped_sum
 
+# small matrices are slower on several threads, and much slower on a busy machine
+torch.set_num_threads(1)
+
 SIZE = 20
 RING_NORM = 2**14
 

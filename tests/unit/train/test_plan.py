@@ -1,4 +1,5 @@
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 
@@ -136,6 +137,6 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero():
     rates = [plan.learning_rate(step) for step in range(1, 301)]
     assert rates[0] == pytest.approx(0.01 / 20)
     assert max(rates) == rates[19] <= 0.01
-    assert all(high > low for high, low in zip(rates[19:], rates[20:], strict=False))
+    assert all(high > low for high, low in pairwise(rates[19:]))
     assert rates[-1] == pytest.approx(0.01 / 300)
     assert Plan.of(policy(warmup=0), 1000).learning_rate(1) == 0.01

@@ -1,6 +1,6 @@
 """`oathbound audit`."""
 
-from oathbound.cli.output import Format, answer, bar
+from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.findings import finding_lines
 from oathbound.cli.verbs.options import FormatOption, ModelArgument, SiteOption
 
@@ -10,8 +10,7 @@ def command(model: ModelArgument, site: SiteOption, form: FormatOption = Format.
     from oathbound.workflow.audit import audit_site  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
 
-    with bar("audit") as advance:
-        findings = audit_site(StudyFolder.open(model.parent), model, site, watch=advance)
+    findings = audit_site(StudyFolder.open(model.parent), model, site)
     text = "\n".join(line for finding in findings for line in finding_lines(finding))
     data = {"format": "oathbound/audit/v1", "findings": [finding.plain() for finding in findings]}
     answer(text, data, form)

@@ -13,7 +13,9 @@ from oathbound.cli.verbs.options import FormatOption, ModelArgument
 
 def command(
     model: ModelArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The bundle to write, such as a.oath.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="The bundle to write, such as a.oath.")
+    ],
     form: FormatOption = Format.TEXT,
 ) -> int:
     """Judge the model by every site's findings; write one bundle, also when it is refused."""

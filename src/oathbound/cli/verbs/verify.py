@@ -20,7 +20,8 @@ def command(
         Path | None, typer.Option("--model", metavar="DIR", help="Also check that this folder is the model.")
     ] = None,
     at: Annotated[
-        str | None, typer.Option("--at", metavar="TIME", help="Verify as of this time (ISO 8601); now, if not given.")
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Verify as of this time (ISO 8601); now, if not given."),
     ] = None,
     form: FormatOption = Format.TEXT,
 ) -> int:

@@ -1,0 +1,152 @@
+"""The SQLite file under a site's state: its tables, how it is opened, and what its errors mean.
+
+A write-ahead log with `synchronous=FULL`: a transaction that returned has reached the disk, and a process
+killed at any moment leaves the state before or after a transaction, never one between.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from oathbound.core.errors import Unavailable, WrongInput
+from oathbound.data.commitment import KEY_BYTES
+
+APPLICATION_ID: Final = 0x6F617468
+VERSION: Final = 1
+
+_BUSY_MS: Final = 5000
+_MODE: Final = 0o600
+_OTHERS: Final = 0o077
+
+_SCHEMA: Final = f"""
+CREATE TABLE patient (
+    subject_id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL CHECK (length(key) = {KEY_BYTES})
+) STRICT;
+CREATE TABLE consent (
+    subject_id INTEGER NOT NULL REFERENCES patient,
+    body TEXT NOT NULL
+) STRICT;
+CREATE TABLE study (
+    name TEXT PRIMARY KEY,
+    policy_digest TEXT NOT NULL
+) STRICT;
+CREATE TABLE place (
+    study TEXT NOT NULL REFERENCES study,
+    subject_id INTEGER NOT NULL,
+    part TEXT NOT NULL CHECK (part IN ('members', 'held_out', 'reference')),
+    PRIMARY KEY (study, subject_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX place_of_subject ON place (subject_id, part);
+CREATE TABLE reservation (
+    study TEXT PRIMARY KEY REFERENCES study,
+    epsilon TEXT,
+    delta TEXT,
+    CHECK ((epsilon IS NULL) = (delta IS NULL))
+) STRICT;
+CREATE TABLE charge (
+    study TEXT NOT NULL REFERENCES reservation,
+    attempt INTEGER NOT NULL CHECK (attempt > 0),
+    PRIMARY KEY (study, attempt)
+) STRICT, WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+"""A reservation without numbers is unbounded."""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the file, or make it (mode 0600); `WrongInput` for another file, or one others may read."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, _MODE))
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise Unavailable(
+            f"{path.name} cannot be opened: {error.strerror}", hint="check the site's folder and its owner"
+        ) from None
+    if mode & _OTHERS:
+        raise WrongInput(f"others may read {path.name}, which holds consents", hint=f"chmod 600 {path.name}")
+    with translated(path):
+        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+    # On macOS an fsync does not reach the disk; elsewhere these change nothing.
+    connection.execute("PRAGMA fullfsync = ON")
+    connection.execute("PRAGMA checkpoint_fullfsync = ON")
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        raise Unavailable(f"{path.name} cannot keep a write-ahead log", hint="put the site on a local disk")
+    with transaction(connection):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if (application, version, tables) == (0, 0, 0):
+            for statement in _SCHEMA.split(";\n"):
+                connection.execute(statement)
+        elif application != APPLICATION_ID:
+            raise WrongInput(f"{path.name} is another program's database", hint="give the site its own file")
+        elif version != VERSION:
+            raise WrongInput(
+                f"{path.name} has version {version}; this oathbound reads {VERSION}", hint="upgrade oathbound"
+            )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Make the block one transaction that holds the write lock from its start."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Say what SQLite's error means for the site."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, ValidationError) as error:
+        if isinstance(error, sqlite3.ProgrammingError):
+            raise
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & _PRIMARY
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise Unavailable(
+                f"{path.name} is in use by another process",
+                hint="one process at a time writes a site's state",
+            ) from None
+        if code in _UNAVAILABLE:
+            raise Unavailable(
+                f"{path.name} cannot be written here: {_UNAVAILABLE[code]}", hint="nothing was changed"
+            ) from None
+        raise WrongInput(
+            f"{path.name} is damaged, or is not a site's state",
+            hint="restore a backup, and charge again what was spent since: a copy forgets it",
+        ) from None
+
+
+_PRIMARY: Final = 0xFF
+"""The bits of an extended result code that hold the primary one."""
+
+_UNAVAILABLE: Final = {
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk fails",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_PERM: "it may not be opened",
+}

@@ -1,0 +1,316 @@
+"""A consortium in memory: it makes every statement of a study, without records, training or disks.
+
+Each method plays one stage honestly; its keyword arguments change what is stated, so that a test can tell one
+lie and see which step of `verify` names it. `finished()` plays all stages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final, Self
+
+from oathbound.core import accounting
+from oathbound.core.canonical import canonical, digest
+from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
+from oathbound.core.finding import Auc, Finding, Measured, Threat, audit_seed
+from oathbound.core.gates import Verdict
+from oathbound.core.study import Policy
+from oathbound.evidence.bundle import pack
+from oathbound.evidence.contents import BundledLog, Contents
+from oathbound.evidence.envelope import sign
+from oathbound.evidence.keys import Secret
+from oathbound.evidence.merkle import leaf_hash, root
+from oathbound.evidence.note import cosign, decode, sign_checkpoint
+from oathbound.evidence.predicates import (
+    Admission,
+    Charged,
+    Decided,
+    Found,
+    ModelMade,
+    Oath,
+    Predicate,
+    Roots,
+    SitePredicate,
+    TrainedWithTrustedAggregator,
+)
+from oathbound.evidence.trust import Trust
+from oathbound.evidence.verify import attempts_of, judgement_of, origin
+
+NOW: Final = 1_800_000_000
+"""The time at which everything here happens, POSIX seconds."""
+
+TEST: Final = "membership"
+
+
+def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
+    """Return the policy of a small private study; the first secret is the coordinator's."""
+    members = [{"name": s.name, "fingerprint": s.party().fingerprint} for s in secrets]
+    policy = {
+        "study": "example",
+        "purpose": "Show what a bundle proves",
+        "coordinator": members[0],
+        "sites": members[1:],
+        "min_sites": 2,
+        "colluding": 0,
+        "dishonest_witnesses": 0,
+        "aggregator": "trusted",
+        "privacy": "patient-dp",
+        "budget": {
+            "epsilon": "3",
+            "delta": "0.000001",
+            "unit": "patient",
+            "neighbours": "add-remove",
+            "noise_multiplier": "1.5",
+            "sites_per_patient": 1,
+        },
+        "consent": {
+            "training_purpose": "HRESCH",
+            "audit_purpose": "HQUALIMP",
+            "classes": [],
+            "staleness_hours": 24,
+        },
+        "drawing": {"window": ["0", "1"], "held_out": "0.3", "reference": "0"},
+        "vocabulary": {"codes": ["a", "b"], "edges": {}, "ages": [], "gaps": []},
+        "model": {"name": "event-transformer", "layers": 1, "width": 8, "heads": 1, "length": 8, "seed": 1},
+        "training": {
+            "members": 1000,
+            "sampling_rate": "0.02",
+            "steps": 20,
+            "attempts": 22,
+            "learning_rate": "0.01",
+            "warmup": 0,
+            "ring_norm": 16384,
+            "clip": "1",
+        },
+        "audit": {
+            "alpha": "0.05",
+            "minimum_patients": 20,
+            "sensitive": {
+                "name": "b",
+                "codes": ["b"],
+                "implied_by": [],
+                "prompt_events": 1,
+                "horizon": 1,
+                "chains": 1,
+            },
+        },
+        "gates": [{"test": TEST, "metric": "auc", "at_most": "0.6"}],
+    } | changes
+    return Policy.parse({key: value for key, value in policy.items() if value is not None}, what="policy")
+
+
+@dataclass
+class Consortium:
+    """A coordinator and its sites. Logs are lists of leaves, `notes` lists of checkpoints, by operator."""
+
+    secrets: dict[str, Secret]
+    policy: Policy
+    logs: dict[str, list[bytes]] = field(default_factory=dict)
+    notes: dict[str, list[bytes]] = field(default_factory=dict)
+    found: dict[str, list[Found]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sites: Sequence[str] = ("north", "east"), **changes: Any) -> Self:
+        """Return a consortium that has done nothing yet; `changes` are to its policy."""
+        secrets = [Secret.generate(name) for name in ("coordinator", *sites)]
+        policy = policy_for(secrets, **changes)
+        return cls(
+            secrets={secret.name: secret for secret in secrets},
+            policy=policy,
+            logs={secret.name: [] for secret in secrets},
+            notes={secret.name: [] for secret in secrets},
+            found={name: [] for name in sites},
+        )
+
+    @classmethod
+    def finished(cls, **changes: Any) -> Self:
+        """Return a consortium that has honestly done everything."""
+        consortium = cls.of(**changes)
+        consortium.swear().admit().start().train().make().audit().decide()
+        return consortium
+
+    @property
+    def sites(self) -> list[str]:
+        """The sites' names."""
+        return [site.name for site in self.policy.sites]
+
+    def say(self, predicate: Predicate, *, by: str | None = None, logs: Sequence[str] | None = None) -> None:
+        """Sign a statement and log it, at its maker's and in the study unless told otherwise."""
+        maker = predicate.site if isinstance(predicate, SitePredicate) else "coordinator"
+        leaf = sign(predicate.statement(), self.secrets[by or maker])
+        for name in dict.fromkeys(logs if logs is not None else (maker, "coordinator")):
+            self.logs[name].append(leaf)
+
+    def witness(self, operator: str, *, by: Sequence[str] | None = None, at: int = NOW) -> str:
+        """Take a checkpoint of a log, cosigned by the other sites or by those named; return its identity."""
+        hashes = [leaf_hash(leaf) for leaf in self.logs[operator]]
+        name = origin(self.policy, operator)
+        note = sign_checkpoint(name, len(hashes), root(hashes), self.secrets[operator])
+        for site in self.sites if by is None else by:
+            if site != operator:
+                note = cosign(note, self.secrets[site], at)
+        self.notes[operator].append(note)
+        return decode(note)[0].identity
+
+    def swear(self, *, but: str = "") -> Self:
+        """Every site but one swears to the policy."""
+        for site in self.sites:
+            if site != but:
+                self.say(Oath(policy_digest=self.policy.digest, site=site))
+        return self
+
+    def admit(self, **changes: Any) -> Self:
+        """Every site admits its cohort."""
+        empty = "sha256:" + 64 * "0"
+        for site in self.sites:
+            facts = {
+                "policy_digest": self.policy.digest,
+                "site": site,
+                "as_of": NOW - 60,
+                "source": "meds",
+                "schema_digest": digest(site.encode()),
+                "simulated": "nobody's records",
+                "considered": 1000,
+                "excluded": (),
+                "members": 500,
+                "held_out": 300,
+                "reference": 0,
+                "roots": Roots(members=empty, held_out=empty, reference=empty),
+            }
+            self.say(Admission(**(facts | changes)))
+        return self
+
+    def start(self, **how: Any) -> Self:
+        """Let the sites cosign the study's log before the first step."""
+        self.witness("coordinator", **how)
+        return self
+
+    def event(self, **changes: Any) -> PrivacyEvent:
+        """Return the privacy event of the plan, all attempts but the spare ones."""
+        training, budget = self.policy.training, self.policy.budget
+        if budget is None:
+            return Unbounded(mechanism="unbounded", attempts=training.steps)
+        honest = self.policy.min_sites - self.policy.colluding
+        facts = {
+            "mechanism": "sampled-gaussian",
+            "sampling_rate": training.sampling_rate,
+            "ring_norm": training.ring_norm,
+            "share_sigma": accounting.share_sigma(
+                noise_multiplier=budget.noise_multiplier,
+                ring_norm=training.ring_norm,
+                honest_shares=honest,
+            ),
+            "honest_shares": honest,
+            "shares": len(self.sites),
+            "dimension": 1000,
+            "tail": Decimal("1e-30"),
+            "attempts": training.steps,
+        }
+        return SampledGaussian(**(facts | changes))
+
+    def train(self, *, event: PrivacyEvent | None = None, **changes: Any) -> Self:
+        """Every site charges its members, and the coordinator states what was trained."""
+        run = decode(self.notes["coordinator"][0])[0].identity
+        for site in self.sites:
+            charged = Charged(
+                policy_digest=self.policy.digest, site=site, run=run, event=event or self.event()
+            )
+            self.say(charged)
+        facts = {
+            "policy_digest": self.policy.digest,
+            "run": run,
+            "steps": self.policy.training.steps,
+            "attempts": self.policy.training.steps,
+            "first_weights": digest(b"first"),
+            "last_weights": digest(b"last"),
+        }
+        self.say(TrainedWithTrustedAggregator(**(facts | changes)))
+        return self
+
+    def make(self, *, witness: bool = True, **changes: Any) -> Self:
+        """State the model, and let the sites cosign the log before the audit."""
+        files = {"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}
+        facts = {
+            "policy_digest": self.policy.digest,
+            "run": decode(self.notes["coordinator"][0])[0].identity,
+            "weights": digest(b"last"),
+            "files": files,
+            "model": digest(canonical(files)),
+        }
+        self.say(ModelMade(**(facts | changes)))
+        if witness:
+            self.witness("coordinator", at=NOW + 60)
+        return self
+
+    def audit(self, *, estimate: str = "0.5", logs: Sequence[str] | None = None, **changes: Any) -> Self:
+        """Every site states a finding of its membership test."""
+        note = self.notes["coordinator"][-1]
+        model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
+        measure = Auc(
+            kind="auc",
+            score="loss",
+            estimate=Decimal(estimate),
+            standard_error=Decimal("0.015"),
+            members=500,
+            held_out=300,
+        )
+        for site in self.sites:
+            seed = audit_seed(
+                policy=self.policy.digest, model=model, checkpoint=digest(note), test=TEST, site=site
+            )
+            facts = {
+                "test": TEST,
+                "version": 1,
+                "site": site,
+                "model": model,
+                "seed": seed,
+                "threat": Threat(sees="everything", knows="everything"),
+                "outcome": Measured(kind="measured", measures=(measure,), tokens=0),
+            }
+            run = decode(note)[0].identity
+            finding = Finding(**(facts | changes))
+            found = Found(policy_digest=self.policy.digest, site=site, run=run, finding=finding)
+            self.found[site].append(found)
+            self.say(found, logs=logs)
+        return self
+
+    def verdict(self) -> Verdict:
+        """Return the verdict that the findings and gates give."""
+        numbered = [attempt for site in self.sites for attempt in attempts_of(self.found[site])]
+        return judgement_of(self.policy, numbered).verdict
+
+    def decide(self, *, by: Sequence[str] | None = None, **changes: Any) -> Self:
+        """Have the sites' logs witnessed, decide, and have the study's log witnessed last."""
+        heads = {site: self.witness(site, at=NOW + 120, by=by) for site in self.sites}
+        files = {"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}
+        facts = {
+            "policy_digest": self.policy.digest,
+            "model": digest(canonical(files)),
+            "heads": heads,
+            "verdict": self.verdict().value,
+        }
+        self.say(Decided(**(facts | changes)))
+        self.witness("coordinator", at=NOW + 120, by=by)
+        return self
+
+    def contents(self) -> Contents:
+        """Return the contents of the bundle."""
+        return Contents(
+            policy=canonical(self.policy.plain()),
+            parties={name: secret.party().encoded() for name, secret in self.secrets.items()},
+            logs={
+                name: BundledLog(leaves=tuple(self.logs[name]), checkpoints=tuple(self.notes[name]))
+                for name in self.logs
+            },
+        )
+
+    def bundle(self) -> bytes:
+        """Return the bundle."""
+        return pack(self.contents().files())
+
+    def trust(self) -> Trust:
+        """Return the trust of somebody who compared all fingerprints."""
+        parties = [
+            {"name": name, "fingerprint": secret.party().fingerprint} for name, secret in self.secrets.items()
+        ]
+        return Trust.parse({"format": "oathbound/trust/v1", "party": parties}, what="trust")

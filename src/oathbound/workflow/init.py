@@ -1,0 +1,78 @@
+"""`init`: a commented study file and the coordinator's keys; with an example, sites to play with as well."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from oathbound.core.errors import WrongInput
+from oathbound.data.invented import invent_records
+from oathbound.data.simulate import generate_consents
+from oathbound.evidence.keys import Party
+from oathbound.workflow.folders import SiteFolder, StudyFolder, write_file
+from oathbound.workflow.join import join, secret_in
+from oathbound.workflow.records import source_of
+from oathbound.workflow.release import trust_of
+
+SITES = ("north", "east", "south")
+INVENTED_PATIENTS = 240
+"""At each site of the example."""
+
+_PLACEHOLDER = "paste the fingerprint that `oathbound join` printed at this site"
+
+
+def init(path: Path) -> Party:
+    """Make a study's folder with a study file to fill in, and return the coordinator's public keys."""
+    return write_study(path, "study.toml", [(name, _PLACEHOLDER) for name in SITES], folder="sites")
+
+
+def init_example(path: Path, *, now: int) -> Party:
+    """Make a study of three invented hospitals that runs as it is, with their folders and a trust file."""
+    parties = []
+    for number, name in enumerate(SITES, start=1):
+        site = path / "sites" / name
+        parties.append(join(site, name))
+        invent_records(site / "records", patients=INVENTED_PATIENTS, seed=number)
+        write_simulated_consents(SiteFolder.open(site), now=now)
+    members = [(party.name, party.fingerprint) for party in parties]
+    coordinator = write_study(path, "study.toml", members, folder="sites")
+    write_trust(path / "trust.toml", StudyFolder.open(path))
+    return coordinator
+
+
+def write_study(path: Path, template: str, sites: Sequence[tuple[str, str]], *, folder: str) -> Party:
+    """Write the study file of a template and the coordinator's keys; `WrongInput` if there is another study file."""
+    secret = secret_in(path / "keys" / "coordinator.key", "coordinator")
+    party = secret.party()
+    tables = "".join(
+        f'[[policy.sites]]\nname = "{name}"\nfingerprint = "{print_}"\n\n' for name, print_ in sites
+    )
+    text = Template((files("oathbound.workflow") / "templates" / template).read_text()).substitute(
+        study=path.resolve().name, coordinator=party.fingerprint, sites=tables, folder=folder
+    )
+    file = path / "study.toml"
+    if file.exists() and file.read_text() != text:
+        raise WrongInput(f"{file} exists", hint="a study is not overwritten; name another folder")
+    write_file(path / ".gitignore", b"keys/\nrun/\nsites/\n")
+    write_file(path / "parties" / "coordinator.json", party.encoded())
+    write_file(file, text.encode())
+    return party
+
+
+def write_trust(path: Path, study: StudyFolder) -> None:
+    """Write a trust file of everybody in the policy: for examples alone, where nobody can be telephoned."""
+    lines = ['format = "oathbound/trust/v1"', ""]
+    for party in trust_of(study).party:
+        lines += ["[[party]]", f'name = "{party.name}"', f'fingerprint = "{party.fingerprint}"', ""]
+    write_file(path, "\n".join(lines).encode())
+
+
+def write_simulated_consents(site: SiteFolder, *, now: int) -> None:
+    """Write a consent for most of the site's subjects, unless the site has a file of consents."""
+    if site.consents.exists():
+        return
+    subjects: Iterable[int] = source_of(site).subjects()
+    resources = generate_consents(subjects, datetime.fromtimestamp(now, UTC), seed=1)
+    write_file(site.consents, "".join(json.dumps(resource) + "\n" for resource in resources).encode())

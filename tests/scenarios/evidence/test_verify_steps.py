@@ -1,0 +1,293 @@
+"""Lies for each numbered step of `verify`: each is named by its step, and passes if the step is removed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from oathbound.core.errors import NotAcceptable, NotAuthentic
+from oathbound.core.event import Unbounded
+from oathbound.core.gates import Verdict
+from oathbound.evidence.bundle import pack
+from oathbound.evidence.envelope import sign
+from oathbound.evidence.keys import Secret
+from oathbound.evidence.predicates import Oath
+from oathbound.evidence.trust import Trust
+from oathbound.evidence.verify import STEPS, Verified, verify
+from oathbound.testing.consortium import NOW, Consortium
+
+LATER = NOW + 3600
+
+
+def check(consortium: Consortium, *, trust: Trust | None = None, at: int = LATER) -> Verified:
+    return verify(consortium.bundle(), trust or consortium.trust(), at=at)
+
+
+def staged(*, until: str) -> Consortium:
+    """Return a consortium that did everything before the stage named `until`."""
+    consortium = Consortium.of()
+    for stage in ("swear", "admit", "start", "train", "make", "audit", "decide"):
+        if stage == until:
+            break
+        getattr(consortium, stage)()
+    return consortium
+
+
+def test_an_honest_bundle_verifies_and_says_what_it_proves():
+    verified = check(Consortium.finished())
+    assert verified.judgement.verdict is Verdict.PASS
+    assert Decimal(0) < verified.epsilon < Decimal("0.7")
+    assert {found.site for found in verified.findings} == {"north", "east"}
+    assert (verified.started, verified.decided) == (NOW, NOW + 120)
+
+
+def test_a_refused_release_is_authentic():
+    consortium = staged(until="audit").audit(estimate="0.9").decide()
+    assert check(consortium).judgement.verdict is Verdict.FAIL
+
+
+def test_a_study_without_privacy_has_no_epsilon():
+    assert check(Consortium.finished(privacy="none", budget=None)).epsilon is None
+
+
+def a_changed_archive() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    return consortium.bundle() + b"\0", consortium.trust()
+
+
+def a_file_that_no_log_lists() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    return pack(consortium.contents().files() | {"leaves/more.json": b"{}"}), consortium.trust()
+
+
+def a_party_that_the_verifier_does_not_trust() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    known = tuple(party for party in consortium.trust().party if party.name != "east")
+    return consortium.bundle(), Trust(format="oathbound/trust/v1", party=known)
+
+
+def a_party_under_another_name() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    contents = consortium.contents()
+    parties = {**contents.parties, "north": contents.parties["east"], "east": contents.parties["north"]}
+    return pack(replace(contents, parties=parties).files()), consortium.trust()
+
+
+def a_statement_with_a_forged_signature() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    forger = Secret.generate("north")
+    forged = sign(Oath(policy_digest=consortium.policy.digest, site="north").statement(), forger)
+    genuine = consortium.secrets["north"].party().fingerprint.encode()
+    leaf = forged.replace(forger.party().fingerprint.encode(), genuine)
+    for log in ("north", "coordinator"):
+        consortium.logs[log][0] = leaf
+    return consortium.bundle(), consortium.trust()
+
+
+def a_site_that_did_not_swear() -> tuple[bytes, Trust]:
+    consortium = Consortium.of().swear(but="east").admit().start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def another_policy_than_the_one_sworn_to() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    gates = (consortium.policy.gates[0].model_copy(update={"at_most": Decimal("0.99")}),)
+    consortium.policy = consortium.policy.model_copy(update={"gates": gates})
+    return consortium.bundle(), consortium.trust()
+
+
+def keys_that_the_policy_does_not_name() -> tuple[bytes, Trust]:
+    consortium, other = Consortium.finished(), Secret.generate("east")
+    contents = consortium.contents()
+    trust = Consortium(consortium.secrets | {"east": other}, consortium.policy).trust()
+    party = [*consortium.trust().party, trust.party[-1].model_copy(update={"name": "west"})]
+    parties = {**contents.parties, "west": Secret.generate("west").party().encoded()}
+    west = Secret.generate("west")
+    parties["west"] = west.party().encoded()
+    party[-1] = party[-1].model_copy(update={"fingerprint": west.party().fingerprint})
+    return pack(replace(contents, parties=parties).files()), Trust(
+        format="oathbound/trust/v1", party=tuple(party)
+    )
+
+
+def leaves_in_another_order() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    leaves = consortium.logs["coordinator"]
+    leaves[0], leaves[1] = leaves[1], leaves[0]
+    return consortium.bundle(), consortium.trust()
+
+
+def a_leaf_after_the_last_checkpoint() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    consortium.say(Oath(policy_digest=consortium.policy.digest, site="north"), logs=["coordinator"])
+    return consortium.bundle(), consortium.trust()
+
+
+def a_statement_by_somebody_else() -> tuple[bytes, Trust]:
+    consortium = Consortium.of().swear().admit()
+    consortium.say(
+        Oath(policy_digest=consortium.policy.digest, site="north"), by="east", logs=["east", "coordinator"]
+    )
+    consortium.start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def too_few_witnesses() -> tuple[bytes, Trust]:
+    consortium = staged(until="start").start(by=["north"]).train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_cosignature_from_the_future() -> tuple[bytes, Trust]:
+    consortium = staged(until="start").start(at=LATER + 600).train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_finding_withheld_from_the_study() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit")
+    consortium.audit(estimate="0.9", logs=["north"])
+    consortium.found = {site: [] for site in consortium.sites}
+    consortium.logs["north"] = consortium.logs["north"][:-1]
+    consortium.audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_finding_that_the_site_did_not_log() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit(logs=["coordinator"]).decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_decision_on_other_heads() -> tuple[bytes, Trust]:
+    heads = dict.fromkeys(("north", "east"), "sha256:" + 64 * "1")
+    consortium = staged(until="decide").decide(heads=heads)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_cohort_drawn_after_training() -> tuple[bytes, Trust]:
+    consortium = Consortium.of().swear().start().admit().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_finding_from_before_the_model() -> tuple[bytes, Trust]:
+    consortium = staged(until="make").make(witness=False).audit()
+    consortium.witness("coordinator", at=NOW + 60)
+    consortium.decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def two_models() -> tuple[bytes, Trust]:
+    consortium = (
+        staged(until="make").make(witness=False, weights="sha256:" + 64 * "2").make().audit().decide()
+    )
+    return consortium.bundle(), consortium.trust()
+
+
+def stale_consents() -> tuple[bytes, Trust]:
+    consortium = staged(until="admit").admit(as_of=NOW - 25 * 3600).start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def nobody_held_out() -> tuple[bytes, Trust]:
+    consortium = staged(until="admit").admit(held_out=0).start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def too_few_steps() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").train(steps=19).make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def more_attempts_than_allowed() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").train(attempts=23).make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def fewer_charges_than_steps() -> tuple[bytes, Trust]:
+    consortium = staged(until="train")
+    consortium.train(event=consortium.event(attempts=10)).make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def another_model_than_the_one_trained() -> tuple[bytes, Trust]:
+    consortium = staged(until="make").make(weights="sha256:" + 64 * "3").audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def less_noise_than_promised() -> tuple[bytes, Trust]:
+    consortium = staged(until="train")
+    consortium.train(event=consortium.event(share_sigma=Decimal(9000))).make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def an_unbounded_charge_in_a_private_study() -> tuple[bytes, Trust]:
+    consortium = staged(until="train")
+    consortium.train(event=Unbounded(mechanism="unbounded", attempts=20)).make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_budget_that_the_plan_breaks() -> tuple[bytes, Trust]:
+    budget = Consortium.of().policy.budget.plain() | {"epsilon": "0.5"}
+    consortium = Consortium.finished(budget=budget)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_seed_that_was_chosen() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit(seed="sha256:" + 64 * "4").decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_verdict_that_the_findings_do_not_give() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit(estimate="0.9").decide(verdict="pass")
+    return consortium.bundle(), consortium.trust()
+
+
+LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
+    a_changed_archive: (1, NotAuthentic),
+    a_file_that_no_log_lists: (1, NotAuthentic),
+    a_party_that_the_verifier_does_not_trust: (2, NotAuthentic),
+    a_party_under_another_name: (2, NotAuthentic),
+    a_statement_with_a_forged_signature: (3, NotAuthentic),
+    a_site_that_did_not_swear: (4, NotAcceptable),
+    another_policy_than_the_one_sworn_to: (4, NotAcceptable),
+    keys_that_the_policy_does_not_name: (4, NotAcceptable),
+    leaves_in_another_order: (5, NotAuthentic),
+    a_leaf_after_the_last_checkpoint: (5, NotAuthentic),
+    a_statement_by_somebody_else: (6, NotAcceptable),
+    too_few_witnesses: (7, NotAcceptable),
+    a_cosignature_from_the_future: (7, NotAcceptable),
+    a_finding_withheld_from_the_study: (8, NotAcceptable),
+    a_finding_that_the_site_did_not_log: (8, NotAcceptable),
+    a_decision_on_other_heads: (8, NotAcceptable),
+    a_cohort_drawn_after_training: (9, NotAcceptable),
+    a_finding_from_before_the_model: (9, NotAcceptable),
+    two_models: (9, NotAcceptable),
+    stale_consents: (10, NotAcceptable),
+    nobody_held_out: (10, NotAcceptable),
+    too_few_steps: (11, NotAcceptable),
+    more_attempts_than_allowed: (11, NotAcceptable),
+    fewer_charges_than_steps: (11, NotAcceptable),
+    another_model_than_the_one_trained: (11, NotAcceptable),
+    less_noise_than_promised: (12, NotAcceptable),
+    an_unbounded_charge_in_a_private_study: (12, NotAcceptable),
+    a_budget_that_the_plan_breaks: (12, NotAcceptable),
+    a_seed_that_was_chosen: (13, NotAcceptable),
+    a_verdict_that_the_findings_do_not_give: (14, NotAcceptable),
+}
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
+def test_a_lie_is_named_by_its_step(lie: Callable[[], tuple[bytes, Trust]]):
+    step, error = LIES[lie]
+    data, trust = lie()
+    with pytest.raises(error) as refusal:
+        verify(data, trust, at=LATER)
+    assert refusal.value.step == step, str(refusal.value)
+    assert type(refusal.value) is error
+
+
+def test_every_step_has_a_lie_and_a_line_in_the_specification():
+    assert {step for step, _ in LIES.values()} == set(STEPS)
+    page = (Path(__file__).resolve().parents[3] / "spec" / "verify.md").read_text()
+    for number, step in STEPS.items():
+        assert f"{number}. {step[0].upper()}{step[1:]}" in page
