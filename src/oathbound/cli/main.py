@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -14,7 +15,6 @@ from oathbound.core.exits import Exit
 
 app = typer.Typer(
     name="oathbound",
-    help="Train on patients of several hospitals, attack the model before others do, and prove offline what happened.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -36,11 +36,11 @@ def _version(asked: bool) -> None:
     epilog="Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in Exit) + ".",
 )
 def main(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
-    ),  # noqa: ARG001
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Train on patients of several hospitals, attack the model before others do, prove offline what happened."""
+    """Train on patients of several hospitals, attack the model before others do, prove what happened."""
 
 
 def run() -> None:

@@ -1,4 +1,4 @@
-"""Invented patients in the MEDS layout, for examples and tests: nobody's records, and said so wherever they go."""
+"""Invented patients in the MEDS layout, for examples and tests: nobody's records."""
 
 import json
 import random
@@ -16,6 +16,9 @@ _DIAGNOSES: Final = {
     "DIAGNOSIS//diabetes": 0.2,
     "DIAGNOSIS//depression": 0.3,
 }
+_TESTED, _DIAGNOSED = 0.6, 0.3
+"""The chance, at a visit, of a blood test, and that an illness is written down."""
+
 _TREATED_WITH: Final = {
     "DIAGNOSIS//hypertension": "MEDICATION//ramipril",
     "DIAGNOSIS//diabetes": "MEDICATION//metformin",
@@ -24,7 +27,7 @@ _TREATED_WITH: Final = {
 
 
 def invent_records(folder: Path, *, patients: int, seed: int) -> None:
-    """Write a MEDS folder of invented patients, the same for the same seed; ids start at 1,000,000 times the seed."""
+    """Write a MEDS folder of invented patients: the same for the same seed, other people for another."""
     draw = random.Random(seed)  # noqa: S311 - nothing here is secret: it is made up
     rows = [row for number in range(patients) for row in _patient(seed * 1_000_000 + number, draw)]
     schema = {
@@ -52,10 +55,10 @@ def _patient(subject: int, draw: random.Random) -> list[tuple[Any, ...]]:
         high = 25 if "DIAGNOSIS//hypertension" in ill else 0
         sweet = 60 if "DIAGNOSIS//diabetes" in ill else 0
         dated.append((when, "VITAL//sbp//mmHg", round(draw.gauss(pressure + high, 8))))
-        if draw.random() < 0.6:
+        if draw.random() < _TESTED:
             dated.append((when, "LAB//glucose//mg/dL", round(draw.gauss(glucose + sweet, 10))))
         for code in sorted(ill - told):
-            if draw.random() < 0.3:
+            if draw.random() < _DIAGNOSED:
                 told.add(code)
                 dated += [(when, code, None), (when, _TREATED_WITH[code], None)]
         when += timedelta(days=draw.choice((3, 14, 60, 120, 400)))

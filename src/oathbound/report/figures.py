@@ -123,7 +123,7 @@ def signed(value: Decimal | int) -> str:
 
 
 def statistic(value: Decimal) -> str:
-    """Return a statistic with the trailing zeros, to `DECIMALS` digits, that signing took; nothing is rounded."""
+    """Return a statistic with the zeros that signing took, to `DECIMALS` digits; nothing is rounded."""
     exponent = value.as_tuple().exponent
     return signed(value.quantize(UNIT) if isinstance(exponent, int) and exponent > -DECIMALS else value)
 

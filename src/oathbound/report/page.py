@@ -227,10 +227,10 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
             name, members, held_out = f"AUC of {measure.score}", "", ""
             result = f"AUC {statistic(measure.estimate)}, standard error {statistic(measure.standard_error)}"
         case TruePositiveRate():
-            name = f"members recognised by {measure.score}"
+            name = f"recognised by {measure.score}"
             members = f"{_count(measure.lower_hits)} to {_count(measure.upper_hits)} of "
             held_out = "1 % of "
-            result = "at both ends of the interval of the threshold"
+            result = "at either end of the threshold"
         case Excess():
             name = f"excess of {measure.score}"
             members, held_out = (

@@ -1,4 +1,4 @@
-"""`demo`: the whole chain on real people, on one machine; every stage is the verb that a hospital would run."""
+"""`demo`: the whole chain on real people; every stage is the verb that a hospital would run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -49,8 +49,8 @@ class DemoFailed(OathboundError):
 def demo(path: Path, *, now: int, bar: Bar) -> Iterator[Stage]:
     """Run the demo in a folder, or finish one that was interrupted, and yield each stage as it ends.
 
-    Raises `WrongInput` for a folder that holds something else, and `DemoFailed` when a stage ends otherwise than
-    it should.
+    Raises `WrongInput` for a folder that holds something else, and `DemoFailed` when a stage ends otherwise
+    than it should.
     """
     if path.is_dir() and any(path.iterdir()) and not (path / "sites").is_dir():
         raise WrongInput(
@@ -130,8 +130,8 @@ def _admitted(admission: Admission) -> str:
         for exclusion in admission.excluded
     )
     return (
-        f"{admission.site}: {admission.members} members, {admission.held_out} held out, {admission.reference} "
-        f"reference of {admission.considered} people; not admitted: {reasons}"
+        f"{admission.site}: {admission.members} members, {admission.held_out} held out of "
+        f"{admission.considered} people; not admitted: {reasons}"
     )
 
 

@@ -43,7 +43,7 @@ def init_example(path: Path, *, now: int) -> Party:
 
 
 def write_study(path: Path, template: str, sites: Sequence[tuple[str, str]], *, folder: str) -> Party:
-    """Write the study file of a template and the coordinator's keys; `WrongInput` if there is another study file."""
+    """Write a template's study file and the coordinator's keys; `WrongInput` if another study is there."""
     secret = secret_in(path / "keys" / "coordinator.key", "coordinator")
     party = secret.party()
     tables = "".join(

@@ -25,6 +25,6 @@ def patients_of(site: SiteFolder, cohort: Cohort) -> dict[int, Patient]:
 def tokens_of(
     site: SiteFolder, cohort: Cohort, subjects: Collection[int], tokenizer: Tokenizer, length: int
 ) -> NDArray[np.int64]:
-    """Return the tokens of those patients of the cohort, shape (patients, length), in the order of their ids."""
+    """Return the tokens of those patients of the cohort, int64 (patients, length), in the order of ids."""
     patients = patients_of(site, cohort)
     return tokenizer.encode_all([patients[subject] for subject in sorted(subjects)], length)

@@ -67,17 +67,17 @@ def test_is_above_the_tight_figure(it: SampledGaussian) -> None:
 
 
 @pytest.mark.parametrize(("noise", "rate"), [("0.7", "0.02"), ("1.5", "0.3"), ("1", "1")])
-@pytest.mark.parametrize("order", [2, 3, 17])
+@pytest.mark.parametrize("order", [2, 3, 12])
 def test_divergence_by_integration(noise: str, rate: str, order: int) -> None:
     mp = pytest.importorskip("mpmath").mp
-    with mp.workdps(30):
+    with mp.workdps(20):
         z, q = mp.mpf(noise), mp.mpf(rate)
 
         def integrand(x: Any) -> Any:
             base = mp.npdf(x, 0, z)
             return base * ((1 - q) + q * mp.npdf(x, 1, z) / base) ** order
 
-        moment = mp.quad(integrand, mp.linspace(-12 * z, order + 12 * z, 40))
+        moment = mp.quad(integrand, mp.linspace(-12 * z, order + 12 * z, 12))
         expected = mp.log(moment) / (order - 1)
         with localcontext(accounting._arithmetic()):
             divergences = list(accounting._divergences(Decimal(noise), Decimal(rate)))

@@ -1,8 +1,8 @@
 """`oathbound audit`."""
 
 from oathbound.cli.output import Format, answer
-from oathbound.cli.verbs.findings import finding_lines
 from oathbound.cli.verbs.options import FormatOption, ModelArgument, SiteOption
+from oathbound.cli.words import finding_lines
 
 
 def command(model: ModelArgument, site: SiteOption, form: FormatOption = Format.TEXT) -> None:

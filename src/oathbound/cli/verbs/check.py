@@ -5,6 +5,7 @@ from pathlib import Path
 
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, StudyArgument
+from oathbound.cli.words import privacy_words
 
 
 def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
@@ -14,18 +15,12 @@ def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> 
 
     policy = StudyFolder.open(study).policy
     cost = price(policy)
-    budget = policy.budget
-    privacy = (
-        f"epsilon {cost.epsilon} of {budget.epsilon}, delta {budget.delta:g}, for all {cost.attempts} attempts"
-        if budget
-        else "none: no bound holds for any member"
-    )
     lines = [
         f"policy   {policy.digest}",
         f"sites    {', '.join(site.name for site in policy.sites)}; at least {policy.min_sites} in every sum",
         f"model    {cost.weights:,} weights, {cost.tokens:,} tokens",
         f"plan     {cost.steps} steps of about {cost.expected_batch} patients",
-        f"privacy  {privacy}",
+        f"privacy  {privacy_words(policy.budget, cost.epsilon)}, for all {cost.attempts} attempts",
         *(f"gate     {gate.test} {gate.metric} at most {gate.at_most}" for gate in policy.gates),
     ]
     data = {"format": "oathbound/check/v1", "policy": policy.digest, **asdict(cost)}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, SiteOption, StudyArgument
+from oathbound.cli.words import privacy_words
 
 
 def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
@@ -14,18 +15,12 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
     folder = StudyFolder.open(study)
     oath = swear(folder, site)
     policy = folder.policy
-    budget = policy.budget
-    privacy = (
-        f"epsilon {budget.epsilon}, delta {budget.delta:g}, per patient, {budget.neighbours}"
-        if budget
-        else "none: no bound holds for any patient"
-    )
     gates = ", ".join(f"{gate.test} {gate.metric} at most {gate.at_most}" for gate in policy.gates)
     text = "\n".join(
         (
             f"study       {policy.study}: {policy.purpose}",
             f"sites       {', '.join(member.name for member in policy.sites)}",
-            f"privacy     {privacy}",
+            f"privacy     {privacy_words(policy.budget)}",
             f"aggregator  {policy.aggregator}",
             f"consent     {policy.consent.training_purpose} to train, {policy.consent.audit_purpose} to audit",
             f"gates       {gates}",

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from oathbound.cli.output import Format, answer
-from oathbound.cli.verbs.findings import judgement_lines
 from oathbound.cli.verbs.options import FormatOption, ModelArgument
+from oathbound.cli.words import judgement_lines
 
 
 def command(

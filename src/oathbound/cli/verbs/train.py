@@ -5,6 +5,7 @@ from pathlib import Path
 
 from oathbound.cli.output import Format, answer, bar
 from oathbound.cli.verbs.options import FormatOption, StudyArgument
+from oathbound.cli.words import privacy_words
 
 
 def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
@@ -15,19 +16,13 @@ def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> 
     folder = StudyFolder.open(study)
     with bar("train") as advance:
         trained = train(folder, now=int(time.time()), watch=advance)
-    budget = folder.policy.budget
-    privacy = (
-        f"epsilon {trained.epsilon} of {budget.epsilon}, delta {budget.delta:g}, per patient, {budget.neighbours}"
-        if budget
-        else "no bound holds: these patients are marked, and no private study will take them"
-    )
     text = "\n".join(
         (
             f"model     {folder.model}",
             f"digest    {trained.model}",
             f"steps     {trained.steps}, in {trained.attempts} attempts",
-            f"privacy   {privacy}",
-            f"next      oathbound audit {folder.model} --site {folder.policy.sites[0].name}, and at every other site",
+            f"privacy   {privacy_words(folder.policy.budget, trained.epsilon)}",
+            f"next      at every site: oathbound audit {folder.model} --site NAME",
         )
     )
     data = {

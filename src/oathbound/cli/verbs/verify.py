@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from oathbound.cli.output import Format, answer
-from oathbound.cli.verbs.findings import judgement_lines
 from oathbound.cli.verbs.options import FormatOption, TrustOption
+from oathbound.cli.words import judgement_lines, privacy_words
 from oathbound.core.errors import NotAcceptable, WrongInput
 
 
@@ -35,20 +35,15 @@ def command(
     if model is not None and model_files(model) != verified.model.files:
         raise NotAcceptable(f"{model} is not the model that this bundle is about")
     policy, judgement = verified.policy, verified.judgement
-    budget = policy.budget
-    privacy = (
-        f"epsilon {verified.epsilon} of {budget.epsilon}, delta {budget.delta:g}, per patient, {budget.neighbours}"
-        if budget
-        else "none: no bound holds for any member"
-    )
+    decided = datetime.fromtimestamp(verified.decided, UTC)
     lines = [
         *(f"ok  {number:2}  {step}" for number, step in enumerate(verified.steps, start=1)),
         "",
         f"study    {policy.study}, sworn to by {', '.join(site.name for site in policy.sites)}",
         f"model    {verified.model.model}",
-        f"privacy  {privacy}",
+        f"privacy  {privacy_words(policy.budget, verified.epsilon)}",
         "order    self-asserted: every witness is a party to the study",
-        f"decided  {datetime.fromtimestamp(verified.decided, UTC):%Y-%m-%d %H:%M:%S} UTC, by its witnesses' clocks",
+        f"decided  {decided:%Y-%m-%d %H:%M:%S} UTC, by its witnesses' clocks",
         *judgement_lines(judgement),
     ]
     data = {

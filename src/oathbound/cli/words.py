@@ -1,9 +1,21 @@
-"""How a finding and a verdict are written on a terminal: an interval beside every number."""
+"""How budgets, findings and verdicts are said on a terminal: no naked number."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, NotMeasurable, TruePositiveRate
 from oathbound.core.gates import EVERYWHERE, Judgement
+from oathbound.core.study import Budget
+
+
+def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
+    """Return the budget of a policy, and what was spent of it, with delta, unit and neighbouring relation."""
+    if budget is None:
+        return "none: no bound holds for any member"
+    spent = "" if epsilon is None else f"{epsilon} of "
+    return (
+        f"epsilon {spent}{budget.epsilon}, delta {budget.delta:.0e}, per {budget.unit}, {budget.neighbours}"
+    )
 
 
 def finding_lines(finding: Finding) -> Iterator[str]:
