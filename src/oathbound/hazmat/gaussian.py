@@ -41,7 +41,6 @@ _CUT: Final = 13
 _FRACTION: Final = 256
 _ONE: Final = 1 << _FRACTION
 _THRESHOLD_BITS: Final = 127
-_LOW_BITS: Final = 64
 _GUIDE_BITS: Final = 20
 _BLOCK: Final = 1 << 16  # draws at a time, so that what is drawn and found stays in the cache
 

@@ -230,7 +230,7 @@ def test_a_damaged_file_is_refused(path, agreeing):
         damaged.consents()
 
 
-def test_a_consent_that_was_altered_is_refused(store, path, agreeing):
+def test_a_consent_that_was_altered_is_refused(store, agreeing):
     store.replace_consents([agreeing(1)])
     store._connection.execute("UPDATE consent SET body = '{\"id\": 1}'")
     with pytest.raises(WrongInput):

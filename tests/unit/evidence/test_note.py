@@ -148,7 +148,12 @@ def test_a_signed_time_outside_the_limits_is_refused(bare, other, trusted, time)
 
 @pytest.mark.parametrize(
     "checkpoint",
-    [Checkpoint(ORIGIN, 5, ROOT[:-1]), Checkpoint(ORIGIN, 2**53, ROOT), Checkpoint("a b", 5, ROOT)],
+    [
+        Checkpoint(ORIGIN, 5, ROOT[:-1]),
+        Checkpoint(ORIGIN, 0, ROOT),
+        Checkpoint(ORIGIN, 2**53, ROOT),
+        Checkpoint("a b", 5, ROOT),
+    ],
 )
 def test_a_signed_checkpoint_outside_the_limits_is_refused(checkpoint, bare, hospital):
     (first, second), keys = decode(bare)[1], hospital.log_keys()
@@ -193,6 +198,8 @@ def test_text_in_another_form_is_refused(bare, hospital):
         text.replace(root, b"AAAA"),
         text.replace(b"\n", b"\r\n"),
         text.replace(b"study", b"stu dy"),
+        text.replace(b"study", "é".encode()),
+        text.replace(b"\n5\n", b"\nx\n"),
     ):
         with pytest.raises(NotAuthentic):
             open_checkpoint(head + signatures, hospital.party(), ORIGIN)

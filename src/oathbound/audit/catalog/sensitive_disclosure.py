@@ -24,8 +24,8 @@ from oathbound.core.study import AuditPlan, SensitiveSet
 from oathbound.models.tokenizer import BIRTH
 
 _LENGTH_BAND: Final = 8
-_BATCH: Final = 2048
-"""Continuations that grow together."""
+_PROBABILITIES: Final = 2**20
+"""The most next-token probabilities held at once; 8 MiB in float64."""
 
 
 class SensitiveDisclosure:
@@ -141,7 +141,7 @@ def emission(
     for length, same in groupby(by_length, key=lambda i: len(prompts[i])):
         reach = min(sensitive.horizon, target.length - length)
         group = list(same)
-        size = max(_BATCH // sensitive.chains, 1)
+        size = max(_PROBABILITIES // (target.size * sensitive.chains), 1)
         for batch in (group[start : start + size] for start in range(0, len(group), size)):
             steps = target.begin(np.array([prompts[i] for i in batch], dtype=np.int64), sensitive.chains)
             each = set_avoiding(
