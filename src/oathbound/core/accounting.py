@@ -7,7 +7,6 @@ Sources: Mironov, Talwar, Zhang 2019 (arXiv:1908.10530); Canonne, Kamath, Steink
 Balle et al. 2020 (arXiv:1905.09982).
 """
 
-from collections.abc import Iterator
 from decimal import (
     ROUND_CEILING,
     ROUND_HALF_EVEN,
@@ -17,6 +16,7 @@ from decimal import (
     InvalidOperation,
     localcontext,
 )
+from functools import lru_cache
 from itertools import accumulate, repeat
 from math import comb
 from operator import mul
@@ -42,6 +42,9 @@ ROUNDING_VARIANCE: Final = 4
 
 ETA: Final = Decimal("1.3e-22")
 """Bounds |ln(p / p')|, for the exact noise p and the rounded Gaussian p' of an attempt: 2^40 * 1.1e-34."""
+
+SAMPLER_TAIL: Final = Decimal("2e-32")
+"""Bounds the total variation distance of one draw of our sampler (`hazmat.gaussian`) from the exact one."""
 
 SAMPLER_SHARE: Final = Decimal("0.01")
 """The part of delta kept for the sampler's distance from the exact noise."""
@@ -151,12 +154,15 @@ def _bound(noise: Decimal, rate: Decimal, attempts: int, delta: Decimal) -> Deci
     return max(converted, Decimal(0)) + 2 * ETA * attempts + _SLACK
 
 
-def _divergences(noise: Decimal, rate: Decimal) -> Iterator[Decimal]:
-    """Yield the Rényi divergence of one attempt for each of `ORDERS`: Mironov, Talwar, Zhang, section 3.3."""
+@lru_cache(maxsize=64)
+def _divergences(noise: Decimal, rate: Decimal) -> tuple[Decimal, ...]:
+    """Return the Rényi divergence of one attempt at each of `ORDERS`: Mironov, Talwar, Zhang, section 3.3."""
     greatest = ORDERS[-1]
     inside = list(accumulate(repeat(rate, greatest), mul, initial=Decimal(1)))
     outside = list(accumulate(repeat(1 - rate, greatest), mul, initial=Decimal(1)))
     moments = [(k * (k - 1) / (2 * noise * noise)).exp() for k in range(greatest + 1)]
-    for order in ORDERS:
-        total = sum(comb(order, k) * outside[order - k] * inside[k] * moments[k] for k in range(order + 1))
-        yield Decimal(total).ln() / (order - 1)
+    totals = (
+        sum(comb(order, k) * outside[order - k] * inside[k] * moments[k] for k in range(order + 1))
+        for order in ORDERS
+    )
+    return tuple(Decimal(total).ln() / (order - 1) for order, total in zip(ORDERS, totals, strict=True))

@@ -60,7 +60,7 @@ class ConsentRefused(Refused):
 
 
 class BudgetRefused(Refused):
-    """The next use would break a privacy budget. `needed` and `allowed` are epsilons, as decimal text."""
+    """The next use would break a budget. `needed` and `allowed` are epsilons, or attempts, as text."""
 
     def __init__(self, message: str, *, needed: str, allowed: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)

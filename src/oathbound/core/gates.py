@@ -65,10 +65,10 @@ class Attempted:
 class Claim:
     """What the finding of one site, or all sites' together, says about one gate.
 
-    `lower` holds together with the lower ends of all other claims of the round; `upper` holds alone.
-    `detectable` is the least true value that the gate would find with probability 80 %. `members` and
-    `held_out` are rounded counts. `attempt` is the round. Where nothing was measured, `score` may be empty,
-    the numbers are None and `note` says why.
+    `lower` holds together with the lower ends of all other claims of the round; `upper` holds alone. A true
+    value of `detectable` has a lower end above the gate with probability 80 %, at a two-sided 5 % and
+    before the correction for many claims. `members` and `held_out` are rounded counts. `attempt` is the
+    round. Where nothing was measured, `score` may be empty, the numbers are None and `note` says why.
     """
 
     test: str

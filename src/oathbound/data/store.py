@@ -91,25 +91,26 @@ class SiteStore:
             return {subject: key for subject, key in rows if subject in wanted}
 
     def record_cohort(self, study: str, policy_digest: str, splits: Mapping[str, Iterable[int]]) -> Cohort:
-        """Record a study's cohort, by part, and return it; the same cohort again changes nothing.
+        """Record a study's cohort, by part, and return it.
 
-        Raises `ProtocolRefused` for another cohort or policy of a study that has one, `NothingExamined` for
-        a cohort without members or held-out patients.
+        Until a budget is reserved for its members nobody has used it, and another draw replaces it: an
+        admission that was interrupted begins anew. Raises `ProtocolRefused` for another cohort after that, and
+        `NothingExamined` for a cohort without members or held-out patients.
         """
         cohort = restored(study, policy_digest, splits)
         with self._writing() as connection:
-            recorded = self._cohort(study)
-            if recorded is None:
-                connection.execute("INSERT INTO study VALUES (?, ?)", (study, policy_digest))
-                connection.executemany(
-                    "INSERT INTO place VALUES (?, ?, ?)",
-                    ((study, subject, part) for part in PARTS for subject in sorted(cohort.part(part))),
-                )
-            elif recorded != cohort:
+            if self._reservation(study) is not None and self._cohort(study) != cohort:
                 raise ProtocolRefused(
-                    "this study has another cohort already",
-                    hint="a cohort is drawn once; a new admission needs a study of a new name",
+                    "this study has another cohort already, and its members' budget is reserved",
+                    hint="a new admission needs a study of a new name",
                 )
+            connection.execute("INSERT OR IGNORE INTO study VALUES (?, ?)", (study, policy_digest))
+            connection.execute("UPDATE study SET policy_digest = ? WHERE name = ?", (policy_digest, study))
+            connection.execute("DELETE FROM place WHERE study = ?", (study,))
+            connection.executemany(
+                "INSERT INTO place VALUES (?, ?, ?)",
+                ((study, subject, part) for part in PARTS for subject in sorted(cohort.part(part))),
+            )
         return cohort
 
     def cohort(self, study: str) -> Cohort:

@@ -56,14 +56,13 @@ def unpack(data: bytes) -> dict[str, bytes]:
     return entries
 
 
-def read_bundle(path: Path) -> dict[str, bytes]:
-    """Return the entries of the bundle in a file; `WrongInput` when the file cannot be read."""
+def read_bundle(path: Path) -> bytes:
+    """Return the bytes of a bundle's file, at most one too many; `WrongInput` when it cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise WrongInput(f"the bundle {path} cannot be read: {error.strerror}") from None
-    return unpack(data)
 
 
 def _size(entries: Mapping[str, bytes]) -> int:

@@ -66,7 +66,10 @@ class Roots(Record):
 
 
 class Admission(SitePredicate):
-    """Which records met which consents at one site, as rounded counts and commitments."""
+    """Which records met which consents at one site, as rounded counts and commitments.
+
+    A count is absent where it is too small to be shown.
+    """
 
     kind: ClassVar[str] = "admission/v1"
     as_of: Seconds
@@ -74,10 +77,11 @@ class Admission(SitePredicate):
     schema_digest: Digest
     simulated: Text | None = None
     considered: Rounded
+    unreadable_consents: Rounded | None = None
     excluded: tuple[Exclusion, ...]
     members: Rounded
     held_out: Rounded
-    reference: Rounded
+    reference: Rounded | None = None
     roots: Roots
 
 

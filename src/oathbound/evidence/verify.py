@@ -394,6 +394,7 @@ def _spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
             and (event.sampling_rate, event.ring_norm) == (plan.sampling_rate, plan.ring_norm)
             and (event.honest_shares, event.shares) == (honest, len(policy.sites))
             and event.share_sigma >= least
+            and event.tail >= accounting.SAMPLER_TAIL
         ):
             raise NotAcceptable(f"{charged.site} charged another mechanism than the policy's")
         try:

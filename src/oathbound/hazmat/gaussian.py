@@ -31,7 +31,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from oathbound.core.accounting import LEAST_SHARE_SIGMA
+from oathbound.core.accounting import LEAST_SHARE_SIGMA, SAMPLER_TAIL
 from oathbound.core.errors import WrongInput
 from oathbound.hazmat.random import Words, random_words
 
@@ -51,7 +51,7 @@ class DiscreteGaussian:
     The time of a draw depends on what is drawn, weakly; who can time single draws learns about them.
     """
 
-    tail: ClassVar[Decimal] = Decimal("2e-32")
+    tail: ClassVar[Decimal] = SAMPLER_TAIL
     """Bounds the total variation distance of one draw from the exact distribution, for every sigma."""
 
     def __init__(self, sigma: Decimal) -> None:

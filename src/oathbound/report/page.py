@@ -119,7 +119,7 @@ def _admitted(admissions: Iterable[Admission]) -> Table:
                 _count(admission.considered),
                 _count(admission.members),
                 _count(admission.held_out),
-                _count(admission.reference),
+                FEWER if admission.reference is None else _count(admission.reference),
                 "\n".join(map(_exclusion, admission.excluded)) or "nobody",
                 _time(admission.as_of),
             )

@@ -45,7 +45,7 @@ TEST: Final = "membership"
 def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
     """Return the policy of a small private study; the first secret is the coordinator's."""
     members = [{"name": s.name, "fingerprint": s.party().fingerprint} for s in secrets]
-    policy = {
+    policy: dict[str, Any] = {
         "study": "example",
         "purpose": "Show what a bundle proves",
         "coordinator": members[0],
@@ -163,7 +163,7 @@ class Consortium:
         """Every site admits its cohort."""
         empty = "sha256:" + 64 * "0"
         for site in self.sites:
-            facts = {
+            facts: dict[str, Any] = {
                 "policy_digest": self.policy.digest,
                 "site": site,
                 "as_of": NOW - 60,
@@ -191,7 +191,7 @@ class Consortium:
         if budget is None:
             return Unbounded(mechanism="unbounded", attempts=training.steps)
         honest = self.policy.min_sites - self.policy.colluding
-        facts = {
+        facts: dict[str, Any] = {
             "mechanism": "sampled-gaussian",
             "sampling_rate": training.sampling_rate,
             "ring_norm": training.ring_norm,
@@ -203,7 +203,7 @@ class Consortium:
             "honest_shares": honest,
             "shares": len(self.sites),
             "dimension": 1000,
-            "tail": Decimal("1e-30"),
+            "tail": accounting.SAMPLER_TAIL,
             "attempts": training.steps,
         }
         return SampledGaussian(**(facts | changes))
@@ -216,7 +216,7 @@ class Consortium:
                 policy_digest=self.policy.digest, site=site, run=run, event=event or self.event()
             )
             self.say(charged)
-        facts = {
+        facts: dict[str, Any] = {
             "policy_digest": self.policy.digest,
             "run": run,
             "steps": self.policy.training.steps,
@@ -230,7 +230,7 @@ class Consortium:
     def make(self, *, witness: bool = True, **changes: Any) -> Self:
         """State the model, and let the sites cosign the log before the audit."""
         files = {"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}
-        facts = {
+        facts: dict[str, Any] = {
             "policy_digest": self.policy.digest,
             "run": decode(self.notes["coordinator"][0])[0].identity,
             "weights": digest(b"last"),
@@ -258,7 +258,7 @@ class Consortium:
             seed = audit_seed(
                 policy=self.policy.digest, model=model, checkpoint=digest(note), test=TEST, site=site
             )
-            facts = {
+            facts: dict[str, Any] = {
                 "test": TEST,
                 "version": 1,
                 "site": site,
@@ -283,7 +283,7 @@ class Consortium:
         """Have the sites' logs witnessed, decide, and have the study's log witnessed last."""
         heads = {site: self.witness(site, at=NOW + 120, by=by) for site in self.sites}
         files = {"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}
-        facts = {
+        facts: dict[str, Any] = {
             "policy_digest": self.policy.digest,
             "model": digest(canonical(files)),
             "heads": heads,

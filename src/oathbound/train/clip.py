@@ -19,6 +19,7 @@ from oathbound.models.transformer import PAD, EventTransformer, loss
 
 _CHUNK_BYTES: Final = 48 * 1024 * 1024
 _CHUNK_PATIENTS: Final = 128
+_WIDTH: Final = 16
 _FLOAT32: Final = 4
 
 
@@ -62,10 +63,15 @@ def _patient_loss(model: EventTransformer, parameters: dict[str, Tensor], tokens
 
 
 def _chunks(tokens: NDArray[np.int64], at_most: int) -> Iterator[Tensor]:
-    """Yield the patients, shortest first, in chunks cut to the longest of each."""
+    """Yield the patients in chunks of one width each: the patient's length, rounded up to a multiple of 16.
+
+    So a patient's integers do not depend on who else was sampled, not even by a float's last place. A width
+    that fits a chunk's longest would let one patient's presence move the others' gradients.
+    """
     lengths = (tokens != PAD).sum(axis=1)
-    order = np.argsort(lengths, kind="stable")
+    widths = np.minimum(-(-lengths // _WIDTH) * _WIDTH, tokens.shape[1])
     size = max(1, min(at_most, _CHUNK_PATIENTS))
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        yield torch.from_numpy(tokens[chosen, : lengths[chosen].max()])
+    for width in np.unique(widths):
+        same = tokens[widths == width, :width]
+        for start in range(0, len(same), size):
+            yield torch.from_numpy(same[start : start + size])

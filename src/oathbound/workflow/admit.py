@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from oathbound.core.errors import Refused
+from oathbound.core.errors import NothingExamined, Refused
 from oathbound.core.study import Policy
 from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
 from oathbound.data.commitment import cohort_leaf, cohort_root
@@ -55,9 +55,9 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         unbounded=store.unbounded_patients() if policy.budget else frozenset(),
     )
     drawn = admit(source, terms, consents=by_patient, keys=keys, at=datetime.fromtimestamp(now, UTC))
+    _check_size(drawn.cohort, policy)
     store.record_cohort(policy.study, policy.digest, {part: drawn.cohort.part(part) for part in PARTS})
     described = source.describe()
-    shown = {part: rounded(len(drawn.cohort.part(part))) or 0 for part in PARTS}
     excluded = tuple(
         Exclusion(reason=reason, patients=count) for reason, count in drawn.tally.rounded().items()
     )
@@ -69,10 +69,23 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         schema_digest=described.schema,
         simulated=described.simulated,
         considered=rounded(drawn.tally.considered) or 0,
+        unreadable_consents=rounded(consents.quarantined),
         excluded=excluded,
-        **shown,
+        members=rounded(len(drawn.cohort.members)) or 0,
+        held_out=rounded(len(drawn.cohort.held_out)) or 0,
+        reference=rounded(len(drawn.cohort.reference)),
         roots=_roots(drawn.cohort, keys, site.file.name, policy.digest),
     )
+
+
+def _check_size(cohort: Cohort, policy: Policy) -> None:
+    """Refuse a cohort so small that its members could be told from its counts."""
+    least = policy.audit.minimum_patients
+    if min(len(cohort.members), len(cohort.held_out)) < least:
+        raise NothingExamined(
+            f"fewer than {least} members, or fewer than {least} held-out patients, were admitted",
+            hint="the policy's minimum_patients is the least; look at consents, window and held_out",
+        )
 
 
 def _roots(cohort: Cohort, keys: dict[int, bytes], site: str, run: str) -> Roots:

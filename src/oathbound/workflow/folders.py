@@ -189,7 +189,7 @@ class StudyFolder:
 
 
 def read_party(path: Path) -> Party:
-    """Return the public keys in the file; `WrongInput` if unreadable, `NotAuthentic` if not in their one form."""
+    """Return the public keys in the file; `WrongInput` if unreadable, `NotAuthentic` if malformed."""
     return Party.decode(read_file(path, hint="a party's public keys come from its own `oathbound join`"))
 
 

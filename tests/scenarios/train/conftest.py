@@ -14,7 +14,7 @@ from oathbound.train.node import Node
 from oathbound.train.plan import Plan, Privacy
 
 SIZE = 20
-LENGTH = 12
+LENGTH = 40
 RUN = digest(b"run")
 SIGMA = Decimal(9000)
 SITES = ("north", "south", "west")

@@ -55,7 +55,7 @@ def test_training_learns_with_and_without_privacy(consortium):
     for private in (True, False):
         three = consortium(private=private, steps=30, attempts=30)
         for sampler in three.samplers.values():
-            sampler.tokens = np.tile(np.arange(1, 13), (20, 1))
+            sampler.tokens = np.tile(np.arange(1, 20), (20, 1))
         coordinator = three.coordinator()
         local.run(coordinator, three.nodes, save=lambda _: None, on_progress=lambda _: None)
         assert three.loss(coordinator.weights) < 0.5 * three.loss(three.first)

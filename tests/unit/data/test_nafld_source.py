@@ -8,6 +8,7 @@ import pytest
 from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable, WrongInput
 from oathbound.data import nafld
 from oathbound.data.cohort import restored
+from oathbound.data.division import Division
 from oathbound.data.source import open_source
 
 pytest.importorskip("pandas", reason="the demo's packages are not installed")
@@ -45,21 +46,20 @@ def test_the_parts_divide_the_people_by_weight(whole):
     parts = [opened(parts="5,3,2", part=part) for part in "123"]
     assert sorted(s for part in parts for s in part.subjects()) == list(whole.subjects())
     assert [round(len(part.subjects()) / 17_549, 1) for part in parts] == [0.5, 0.3, 0.2]
-    assert parts[0].describe().simulated == (
-        "simulated: one county's cohort divided among 3 hospitals by hash"
-    )
+    assert parts[0].describe().simulated == ("simulated: one data set divided among 3 hospitals by hash")
     cohort = restored(
         "study", "sha256:0", {"members": parts[0].subjects()[:1], "held_out": parts[1].subjects()[:1]}
     )
-    with pytest.raises(WrongInput, match="gone"):
+    with pytest.raises(WrongInput, match="another hospital"):
         parts[0].patients(cohort)
 
 
 def test_a_part_is_fixed():
     place = int(hashlib.sha256(b"oathbound-demo-site:1").hexdigest()[:16], 16) / 2**64
     assert place == pytest.approx(0.8723, abs=1e-4)
-    assert nafld._hospital(1, (5, 3, 2)) == 2
-    assert nafld._hospital(1, (9, 1)) == 0
+    assert Division((5, 3, 2), 2).holds(1)
+    assert Division((9, 1), 0).holds(1)
+    assert not Division((5, 3, 2), 1).holds(1)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,7 @@ def test_a_part_is_fixed():
         {"parts": "5,3", "part": "1", "path": "x"},
         {"parts": ",".join(["1"] * 101), "part": "1"},
         {"parts": "9999999", "part": "1"},
+        {"path": "x"},
     ],
 )
 def test_other_options_are_refused(options):
@@ -83,9 +84,9 @@ def test_other_options_are_refused(options):
 
 
 def test_an_empty_part_is_nothing_examined(monkeypatch):
-    monkeypatch.setattr(nafld, "_hospital", lambda *_: 0)
+    monkeypatch.setattr(Division, "holds", lambda *_: False)
     with pytest.raises(NothingExamined):
-        opened(parts="1,1", part="2")
+        opened(parts="1,1", part="2").subjects()
 
 
 class Installed:

@@ -73,10 +73,19 @@ def test_a_key_is_drawn_once_at_the_first_consent_or_denial(store, agreeing):
     assert {s: k for s, k in store.patient_keys([1, 2, 3]).items() if s in keys} == keys
 
 
+def test_a_cohort_can_be_drawn_again_until_a_budget_is_reserved(store):
+    cohort(store, "a", [1, 2, 3])
+    second = cohort(store, "a", [4, 5])
+    assert store.cohort("a") == second
+    assert store.cohort("a").members == {4, 5}
+
+
 def test_a_cohort_is_recorded_once(store):
     first = cohort(store, "a", [1, 2, 3])
     assert cohort(store, "a", [3, 2, 1]) == first == store.cohort("a")
     assert first.policy_digest == POLICY
+    store.reserve_unbounded("a")
+    assert cohort(store, "a", [3, 2, 1]) == first
     with pytest.raises(ProtocolRefused, match="another cohort"):
         cohort(store, "a", [1, 2])
     with pytest.raises(ProtocolRefused, match="another cohort"):

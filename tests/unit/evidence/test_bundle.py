@@ -146,4 +146,4 @@ def test_reading_a_file(tmp_path):
     with pytest.raises(NotAuthentic):
         read_bundle(path)
     path.write_bytes(pack(ENTRIES))
-    assert read_bundle(path) == ENTRIES
+    assert unpack(read_bundle(path)) == ENTRIES

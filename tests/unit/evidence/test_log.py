@@ -211,6 +211,18 @@ def test_damaged_leaves_are_refused(tmp_path, hospital, damage):
     Log.open(tmp_path, ORIGIN).close()  # and the refusal let go of the lock
 
 
+def test_damage_is_seen_also_without_a_checkpoint(tmp_path):
+    with Log.open(tmp_path, ORIGIN) as log:
+        for leaf in (b"aaaa", b"bbbb", b"cccc"):
+            log.append(leaf)
+    file = tmp_path / "tile" / "entries" / "000.p" / "3"
+    data = file.read_bytes()
+    for damaged in (b"", data[:-1], data[:-5], data[:6], data + b"\0", data + data[:6], data[:6] * 3):
+        file.write_bytes(damaged)
+        with pytest.raises(NotAuthentic):
+            Log.open(tmp_path, ORIGIN)
+
+
 @pytest.mark.usefixtures("unsynchronised")
 def test_leaves_after_an_unfinished_file_are_refused(tmp_path):
     with Log.open(tmp_path, ORIGIN) as log:

@@ -60,7 +60,7 @@ A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
         HEADER + "party = nan",
         b"\xff\xfe",
         b"\0",
-        b"#" * (2 * 1024 * 1024),
+        HEADER + entry("a", A) + "#" * (1024 * 1024),
     ],
 )
 def test_a_wrong_trust_file_is_refused(tmp_path, text):

@@ -17,11 +17,15 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
         f"{site}: {admission.considered:,} patients considered, counts rounded to 5",
         f"{admission.members:>8,}  members",
         f"{admission.held_out:>8,}  held out",
-        f"{admission.reference:>8,}  reference",
+        f"{_shown(admission.reference):>8}  reference",
     ]
-    for exclusion in admission.excluded:
-        patients = "<10" if exclusion.patients is None else f"{exclusion.patients:,}"
-        lines.append(f"{patients:>8}  not admitted: {exclusion.reason}")
+    lines += [f"{_shown(each.patients):>8}  not admitted: {each.reason}" for each in admission.excluded]
+    if admission.unreadable_consents != 0:
+        lines.append(f"{_shown(admission.unreadable_consents):>8}  consents that could not be read")
     if admission.simulated:
         lines.append(f"simulated: {admission.simulated}")
     answer("\n".join(lines), {"format": "oathbound/admit/v1", **admission.plain()}, form)
+
+
+def _shown(count: int | None) -> str:
+    return "<10" if count is None else f"{count:,}"

@@ -14,7 +14,7 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
 
     folder = StudyFolder.open(study)
     oath = swear(folder, site)
-    policy = folder.policy
+    policy, consent = folder.policy, folder.policy.consent
     gates = ", ".join(f"{gate.test} {gate.metric} at most {gate.at_most}" for gate in policy.gates)
     text = "\n".join(
         (
@@ -22,7 +22,7 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
             f"sites       {', '.join(member.name for member in policy.sites)}",
             f"privacy     {privacy_words(policy.budget)}",
             f"aggregator  {policy.aggregator}",
-            f"consent     {policy.consent.training_purpose} to train, {policy.consent.audit_purpose} to audit",
+            f"consent     {consent.training_purpose} to train, {consent.audit_purpose} to audit",
             f"gates       {gates}",
             f"{site} swore to {oath.policy_digest}",
         )
