@@ -5,9 +5,8 @@ from typing import Final
 
 from oathbound.audit.catalog import membership, sensitive_disclosure
 from oathbound.audit.target import AuditedPatients, AuditTest, Target, check_coherent
-from oathbound.core.canonical import digest_of
 from oathbound.core.errors import OathboundError
-from oathbound.core.finding import DidNotRun, Finding, Measured, Threat
+from oathbound.core.finding import DidNotRun, Finding, Measured, Threat, audit_seed
 from oathbound.core.record import Digest, Name
 from oathbound.core.study import Policy
 
@@ -19,15 +18,6 @@ _PROBED: Final = 64
 _NO_THREAT: Final = Threat(sees="nothing", knows="nothing")
 
 
-def seed_for(policy: Digest, model: Digest, cosignatures: Digest, test: Name) -> Digest:
-    """Return the seed of one test.
-
-    It follows from the policy, the model, and the witnesses' signatures on the log that holds the policy,
-    so nobody could choose it, and anybody can repeat it.
-    """
-    return digest_of({"cosignatures": cosignatures, "model": model, "policy": policy, "test": test})
-
-
 def run_battery(
     target: Target,
     patients: AuditedPatients,
@@ -35,7 +25,7 @@ def run_battery(
     *,
     site: Name,
     model: Digest,
-    cosignatures: Digest,
+    checkpoint: Digest,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of the catalogue and every other that a gate names, in order of name.
 
@@ -45,7 +35,7 @@ def run_battery(
     findings = []
     for name in sorted({*CATALOGUE, *(gate.test for gate in policy.gates)}):
         test = CATALOGUE.get(name)
-        seed = seed_for(policy.digest, model, cosignatures, name)
+        seed = audit_seed(policy=policy.digest, model=model, checkpoint=checkpoint, test=name, site=site)
         outcome: Measured | DidNotRun
         if test is None:
             outcome = _not_run("this version of oathbound has no such test")

@@ -13,6 +13,9 @@ from oathbound.cli.verbs import admit, audit, check, demo, init, join, oath, rel
 from oathbound.core.errors import OathboundError
 from oathbound.core.exits import Exit
 
+EXTRAS = frozenset({"numpy", "pandas", "polars", "safetensors", "torch"})
+"""Packages that a base install, which verifies, does without."""
+
 app = typer.Typer(
     name="oathbound",
     no_args_is_help=True,
@@ -58,6 +61,11 @@ def run() -> None:
     except (KeyboardInterrupt, typer.Abort):
         output.complain("interrupted; what was done is kept", "the same command goes on where it stopped")
         code = Exit.INTERRUPTED
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in EXTRAS:
+            raise
+        output.complain(f"{error.name} is not installed", "pip install 'oathbound[train,audit]'")
+        code = Exit.UNAVAILABLE
     except BrokenPipeError:
         # the reader of our output has gone; nothing is left to say to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -56,7 +56,7 @@ class Excess(Record):
     """The mean probability that the model emits a sensitive code, member carriers less held-out carriers.
 
     The held-out mean is standardised to the members' strata; `strata` says which. `standard_error` is of the
-    difference, by a bootstrap over patients.
+    difference, a bootstrap over patients in closed form.
     """
 
     kind: Literal["excess"]

@@ -19,6 +19,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
+from pydantic_core import ErrorDetails
 
 from oathbound.core.errors import WrongInput
 
@@ -84,8 +85,14 @@ class Record(BaseModel):
         return plain
 
 
+def _details(error: ValidationError) -> ErrorDetails:
+    """Return the error to speak of: an unknown key first, since it is often a missing one misspelt."""
+    details = error.errors(include_url=False, include_input=False)
+    return next((detail for detail in details if detail["type"] == "extra_forbidden"), details[0])
+
+
 def _first(error: ValidationError) -> str:
-    detail = error.errors(include_url=False, include_input=False)[0]
+    detail = _details(error)
     where = ".".join(str(part) for part in detail["loc"]) or "the file"
     messages = {"extra_forbidden": "unknown key", "missing": "missing"}
     message = messages.get(detail["type"], detail["msg"].removeprefix("Value error, "))
@@ -94,8 +101,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _hint(error: ValidationError) -> str:
-    kind = error.errors(include_url=False, include_input=False)[0]["type"]
-    if kind == "extra_forbidden":
+    if _details(error)["type"] == "extra_forbidden":
         return (
             "check the spelling; a key that oathbound does not know is an error, for a promise is read whole"
         )

@@ -30,7 +30,7 @@ def invent_records(folder: Path, *, patients: int, seed: int) -> None:
     """Write a MEDS folder of invented patients: the same for the same seed, other people for another."""
     draw = random.Random(seed)  # noqa: S311 - nothing here is secret: it is made up
     rows = [row for number in range(patients) for row in _patient(seed * 1_000_000 + number, draw)]
-    schema = {
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
         "subject_id": pl.Int64,
         "time": pl.Datetime("us"),
         "code": pl.String,

@@ -94,8 +94,8 @@ class SiteStore:
         """Record a study's cohort, by part, and return it.
 
         Until a budget is reserved for its members nobody has used it, and another draw replaces it: an
-        admission that was interrupted begins anew. Raises `ProtocolRefused` for another cohort after that, and
-        `NothingExamined` for a cohort without members or held-out patients.
+        admission that was interrupted begins anew. Raises `ProtocolRefused` for another cohort after that,
+        and `NothingExamined` for a cohort without members or held-out patients.
         """
         cohort = restored(study, policy_digest, splits)
         with self._writing() as connection:

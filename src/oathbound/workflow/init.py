@@ -11,7 +11,7 @@ from oathbound.core.errors import WrongInput
 from oathbound.data.invented import invent_records
 from oathbound.data.simulate import generate_consents
 from oathbound.evidence.keys import Party
-from oathbound.workflow.folders import SiteFolder, StudyFolder, write_file
+from oathbound.workflow.folders import SiteFolder, StudyFolder, read_party, write_file
 from oathbound.workflow.join import join, secret_in
 from oathbound.workflow.records import source_of
 from oathbound.workflow.release import trust_of
@@ -23,9 +23,14 @@ INVENTED_PATIENTS = 240
 _PLACEHOLDER = "paste the fingerprint that `oathbound join` printed at this site"
 
 
-def init(path: Path) -> Party:
-    """Make a study's folder with a study file to fill in, and return the coordinator's public keys."""
-    return write_study(path, "study.toml", [(name, _PLACEHOLDER) for name in SITES], folder="sites")
+def init(path: Path, parties: Sequence[Path]) -> Party:
+    """Make a study's folder with a study file to fill in, and return the coordinator's public keys.
+
+    `parties` are files of sites' public keys, as far as they are there; the file has places for the others.
+    """
+    members = [(party.name, party.fingerprint) for party in map(read_party, parties)]
+    members += [(name, _PLACEHOLDER) for name in SITES[len(members) :]]
+    return write_study(path, "study.toml", members, folder="sites")
 
 
 def init_example(path: Path, *, now: int) -> Party:

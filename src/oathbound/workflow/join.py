@@ -1,5 +1,6 @@
 """`join`: make a site's folder, with keys of its own."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from oathbound.core.errors import Unavailable, WrongInput
@@ -13,9 +14,11 @@ name = "{name}"
 
 [records]                 # where the records lie; they do not leave this machine
 source = "{source}"             # "meds": a folder in the MEDS layout; "nafld": the cohort of the demo
+
+[records.options]
 {options}
 [consents]
-path = "consents.ndjson"  # FHIR R4 Consent resources, one to a line
+path = "{consents}"  # FHIR R4 Consent resources, one to a line
 
 [budget]                  # the most that all studies together may spend of any one patient here
 epsilon = "10"
@@ -23,6 +26,38 @@ delta = "1e-5"
 """
 
 OWN_RECORDS = {"path": "records"}
+OWN_CONSENTS = "consents.ndjson"
+
+
+def join(
+    path: Path,
+    name: str,
+    *,
+    source: str = "meds",
+    options: Mapping[str, str] | None = None,
+    consents: str = OWN_CONSENTS,
+) -> Party:
+    """Make the site's folder, or return the public keys of the one that is there.
+
+    `options` are the source's; relative paths start at the site's folder. Raises `WrongInput` when the
+    folder is another site's, `Unavailable` when it cannot be written.
+    """
+    if (path / "party.json").exists():
+        party = read_party(path / "party.json")
+        if party.name != name:
+            raise WrongInput(f"{path} is the folder of {party.name}", hint="choose another folder")
+        return party
+    table = options or OWN_RECORDS
+    for text in (*table.values(), consents):
+        if not text.isprintable() or '"' in text or "\\" in text:
+            raise WrongInput("a path holds a quote, a backslash or a control character", hint="rename it")
+    secret = secret_in(path / "keys" / "site.key", name)
+    lines = "".join(f'{key} = "{value}"\n' for key, value in table.items())
+    text = SITE_FILE.format(name=name, source=source, options=lines, consents=consents)
+    write_file(path / ".gitignore", b"*\n")
+    write_file(path / "site.toml", text.encode())
+    write_file(path / "party.json", secret.party().encoded())
+    return secret.party()
 
 
 def secret_in(path: Path, name: str) -> Secret:
@@ -36,22 +71,3 @@ def secret_in(path: Path, name: str) -> Secret:
         raise Unavailable(f"{path.parent} cannot be made: {error.strerror}") from None
     secret.save(path)
     return secret
-
-
-def join(path: Path, name: str, *, source: str = "meds", options: dict[str, str] | None = None) -> Party:
-    """Make the site's folder, or return the public keys of the one that is there.
-
-    Raises `WrongInput` when the folder is another site's, `Unavailable` when it cannot be written.
-    """
-    if (path / "party.json").exists():
-        party = read_party(path / "party.json")
-        if party.name != name:
-            raise WrongInput(f"{path} is the folder of {party.name}", hint="choose another folder")
-        return party
-    secret = secret_in(path / "keys" / "site.key", name)
-    table = "".join(f'{key} = "{value}"\n' for key, value in (options or OWN_RECORDS).items())
-    text = SITE_FILE.format(name=name, source=source, options=f"\n[records.options]\n{table}")
-    write_file(path / ".gitignore", b"*\n")
-    write_file(path / "site.toml", text.encode())
-    write_file(path / "party.json", secret.party().encoded())
-    return secret.party()

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from oathbound.audit.adapter import EventTarget
-from oathbound.audit.battery import CATALOGUE, run_battery, seed_for
+from oathbound.audit.battery import CATALOGUE, run_battery
 from oathbound.audit.catalog import membership, sensitive_disclosure
 from oathbound.audit.catalog.sensitive_disclosure import carriers, emission
 from oathbound.audit.target import AuditedPatients, check_coherent
 from oathbound.core.errors import NothingExamined, WrongInput
+from oathbound.core.finding import audit_seed
 from oathbound.core.patient import Event, Patient
 from oathbound.core.study import (
     Architecture,
@@ -190,7 +191,7 @@ def test_incoherent_answers_are_refused_and_no_test_is_run_on_them(target, spoil
     broken = Broken(target, spoil)
     with pytest.raises(WrongInput, match=problem):
         check_coherent(broken, tokens(target, PATIENTS.members))
-    findings = run_battery(broken, PATIENTS, policy(), site="s0", model=DIGEST, cosignatures=DIGEST)
+    findings = run_battery(broken, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
     assert {finding.outcome.kind for finding in findings} == {"did-not-run"}
     assert all(problem in finding.outcome.reason for finding in findings)
 
@@ -198,7 +199,7 @@ def test_incoherent_answers_are_refused_and_no_test_is_run_on_them(target, spoil
 def test_weights_that_are_no_numbers_are_refused(target):
     with torch.no_grad():
         target._model.tokens.fill_(torch.nan)
-    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, cosignatures=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
     assert {finding.outcome.kind for finding in findings} == {"did-not-run"}
 
 
@@ -257,25 +258,26 @@ def test_emission_repeats_for_a_seed_and_stops_at_the_context(target):
 
 
 def test_every_test_gives_a_finding_with_its_seed_and_threat(target):
-    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, cosignatures=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
     assert [finding.test for finding in findings] == sorted(CATALOGUE)
     for finding in findings:
         assert finding.outcome.kind == "measured"
         assert finding.outcome.tokens > 0
-        assert finding.seed == seed_for(policy().digest, DIGEST, DIGEST, finding.test)
+        assert finding.seed == audit_seed(
+            policy=policy().digest, model=DIGEST, checkpoint=DIGEST, test=finding.test, site=finding.site
+        )
 
 
 def test_the_battery_repeats_exactly(target):
     first, again = (
-        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, cosignatures=DIGEST)
-        for _ in range(2)
+        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST) for _ in range(2)
     )
     assert first == again
 
 
 def test_a_test_that_nobody_wrote_did_not_run(target):
     gates = (Gate(test="clairvoyance", metric="auc", at_most=Decimal("0.5")),)
-    findings = run_battery(target, PATIENTS, policy(gates), site="s0", model=DIGEST, cosignatures=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(gates), site="s0", model=DIGEST, checkpoint=DIGEST)
     assert [finding.test for finding in findings] == sorted([*CATALOGUE, "clairvoyance"])
     assert findings[0].outcome.reason == "this version of oathbound has no such test"
 
@@ -284,7 +286,7 @@ def test_a_model_without_the_sensitive_codes_is_not_measured_and_membership_stil
     small = Vocabulary(codes=tuple(c for c in CODES if c != "HIV"), edges={}, ages=(), gaps=())
     tokenizer = Tokenizer(small)
     target = EventTarget(build(ARCHITECTURE, tokenizer.size), tokenizer)
-    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, cosignatures=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
     assert [finding.outcome.kind for finding in findings] == ["measured", "did-not-run"]
 
 
@@ -294,12 +296,12 @@ def test_an_error_that_nobody_foresaw_is_not_a_finding(target, monkeypatch):
 
     monkeypatch.setattr(sensitive_disclosure.SensitiveDisclosure, "run", run)
     with pytest.raises(ZeroDivisionError):
-        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, cosignatures=DIGEST)
+        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
 
 
 def test_few_patients_measure_nothing_and_reveal_no_count(target):
     few = AuditedPatients(people(0, 19), people(1000, 200))
-    findings = run_battery(target, few, policy(), site="s0", model=DIGEST, cosignatures=DIGEST)
+    findings = run_battery(target, few, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
     measures = [measure for finding in findings for measure in finding.outcome.measures]
     assert {measure.kind for measure in measures} == {"not-measurable"}
     assert "19" not in str([measure.reason for measure in measures])
@@ -314,12 +316,10 @@ def test_overlapping_or_empty_groups_are_refused_without_a_count():
             AuditedPatients(members, held_out)
 
 
-@pytest.mark.parametrize("position", range(4))
-def test_a_seed_depends_on_everything_that_fixes_it(position):
-    facts = [DIGEST, DIGEST, DIGEST, "membership"]
-    other = list(facts)
-    other[position] = "sha256:" + "1" * 64 if position < 3 else "sensitive-disclosure"
-    assert seed_for(*facts) != seed_for(*other)
+@pytest.mark.parametrize("changed", ["policy", "model", "checkpoint", "test", "site"])
+def test_a_seed_depends_on_everything_that_fixes_it(changed):
+    facts = {"policy": DIGEST, "model": DIGEST, "checkpoint": DIGEST, "test": "membership", "site": "a"}
+    assert audit_seed(**facts) != audit_seed(**(facts | {changed: "another"}))
 
 
 @dataclass

@@ -17,6 +17,7 @@ from oathbound.core.finding import (
     TruePositiveRate,
 )
 from oathbound.core.gates import EVERYWHERE, Attempted, Verdict, judge
+from oathbound.core.intervals import clopper_pearson
 from oathbound.core.study import AuditPlan, Gate, SensitiveSet
 
 SITES = ("north", "south")
@@ -332,3 +333,32 @@ def test_what_does_not_belong_together_is_refused():
 def test_a_number_that_is_no_auc_never_becomes_a_finding(text):
     with pytest.raises(WrongInput):
         Auc.parse({**auc("0.5").plain(), "estimate": text}, what="finding")
+
+
+def test_a_lower_end_at_the_gate_does_not_fail():
+    findings = (found("north", auc("0.70")), found("south", auc("0.70")))
+    lower = max(claim.lower for claim in verdict(*findings).claims)
+    at = AUC_GATE.model_copy(update={"at_most": lower})
+    below = AUC_GATE.model_copy(update={"at_most": lower - Decimal("0.001")})
+    assert verdict(*findings, gates=(at,)).verdict is Verdict.INCONCLUSIVE
+    assert verdict(*findings, gates=(below,)).verdict is Verdict.FAIL
+
+
+def test_of_two_results_of_one_attempt_the_larger_enters_the_claim_over_all_sites():
+    good, bad, south = (
+        found("north", auc("0.50")),
+        found("north", auc("0.54")),
+        found("south", auc("0.50")),
+    )
+    assert verdict(good, bad, south).claims[0].estimate == Decimal("0.52")
+    assert verdict(bad, good, south).claims[0].estimate == Decimal("0.52")
+
+
+def test_a_rate_has_clopper_pearson_ends_at_half_the_error_from_counts_moved_outward():
+    findings = [found(site, rate(20, 60, members=1000, held_out=2000)) for site in SITES]
+    claims = verdict(*findings, gates=(TPR_GATE,)).claims
+    assert len(claims) == 3
+    combined = claims[0]
+    assert combined.lower == clopper_pearson(40 - 4, 2000 + 4, 0.0125 / 3 / 2).lower
+    assert combined.upper == clopper_pearson(120 + 4, 2000 - 4, 0.0125 / 2).upper
+    assert combined.estimate == Decimal("0.04")

@@ -16,16 +16,24 @@ def command(
         bool,
         typer.Option("--example", help="Also keys, three invented hospitals and a trust file to play with."),
     ] = False,
+    party: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--party", metavar="FILE", help="A site's party.json; once for each site that has joined."
+        ),
+    ] = None,
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Make a commented study file and the coordinator's keys."""
     from oathbound.workflow import init  # noqa: PLC0415
 
     if example:
-        party = init.init_example(folder, now=int(time.time()))
+        coordinator = init.init_example(folder, now=int(time.time()))
         steps = f"Next, for each of {', '.join(init.SITES)}: oathbound oath --site NAME {folder}"
     else:
-        party = init.init(folder)
-        steps = f"Next: at each hospital `oathbound join`; put the fingerprints into {folder / 'study.toml'}"
-    text = f"wrote {folder / 'study.toml'}\ncoordinator: {party.fingerprint}\n{steps}"
-    answer(text, {"format": "oathbound/init/v1", "coordinator": party.fingerprint}, form)
+        coordinator = init.init(folder, party or [])
+        steps = (
+            f"Next: read {folder / 'study.toml'} and change what is not so; then: oathbound check {folder}"
+        )
+    text = f"wrote {folder / 'study.toml'}\ncoordinator: {coordinator.fingerprint}\n{steps}"
+    answer(text, {"format": "oathbound/init/v1", "coordinator": coordinator.fingerprint}, form)

@@ -7,23 +7,54 @@ import typer
 
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, SiteOption
+from oathbound.core.errors import WrongInput
+
+MOST_PARTS = 100
 
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder of this site.")],
     site: SiteOption,
+    records: Annotated[
+        Path | None,
+        typer.Option("--records", metavar="DIR", help="The records: a folder in the MEDS layout."),
+    ] = None,
+    consents: Annotated[
+        Path | None,
+        typer.Option("--consents", metavar="FILE", help="FHIR R4 Consent resources, one to a line."),
+    ] = None,
+    part: Annotated[
+        str,
+        typer.Option(
+            "--part", metavar="I/N", help="Simulate a hospital: one of N equal parts of the records."
+        ),
+    ] = "",
     form: FormatOption = Format.TEXT,
 ) -> None:
     """At a site: make its folder and keys, and print the fingerprint to exchange."""
-    from oathbound.workflow.join import join  # noqa: PLC0415 - a verb imports what it needs, when it is called
+    from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join  # noqa: PLC0415 - a verb imports what it needs
 
-    party = join(folder, site)
+    options = {"path": str(records.resolve())} if records else dict(OWN_RECORDS)
+    party = join(
+        folder,
+        site,
+        options=options | _division(part),
+        consents=str(consents.resolve()) if consents else OWN_CONSENTS,
+    )
     text = "\n".join(
         (
             f"{site}: {party.fingerprint}",
-            "",
-            "Tell the coordinator by telephone, for the study file; and verifiers, for their trust files.",
-            f"Next: describe records and consents in {folder / 'site.toml'}",
+            f"wrote {folder / 'site.toml'}: records and consents; and {folder / 'party.json'}: public keys",
+            "Tell the fingerprint to the coordinator and to verifiers, by telephone.",
         )
     )
     answer(text, {"format": "oathbound/join/v1", "name": party.name, "fingerprint": party.fingerprint}, form)
+
+
+def _division(part: str) -> dict[str, str]:
+    if not part:
+        return {}
+    place, _, count = part.partition("/")
+    if not (place.isdecimal() and count.isdecimal() and 1 <= int(place) <= int(count) <= MOST_PARTS):
+        raise WrongInput(f"not a part: {part}", hint="such as --part 1/3")
+    return {"parts": ",".join(["1"] * int(count)), "part": place}

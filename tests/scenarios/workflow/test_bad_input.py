@@ -1,0 +1,178 @@
+"""Bad input gets one line, a hint and the right exit code; never a traceback, and nothing is lost."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from oathbound.testing.consortium import Consortium
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> tuple[Path, Path]:
+    consortium = Consortium.finished()
+    (tmp_path / "a.oath").write_bytes(consortium.bundle())
+    parties = "".join(
+        f'[[party]]\nname = "{party.name}"\nfingerprint = "{party.fingerprint}"\n'
+        for party in consortium.trust().party
+    )
+    (tmp_path / "trust.toml").write_text('format = "oathbound/trust/v1"\n' + parties)
+    return tmp_path / "a.oath", tmp_path / "trust.toml"
+
+
+def refused(ran, code: int, *words: str) -> None:
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    assert ran.stdout == ""
+    lines = ran.stderr.splitlines()
+    assert lines[0].startswith("error: "), ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert len(lines) <= 2
+    assert all(line.startswith("hint: ") for line in lines[1:])
+    for word in words:
+        assert word in ran.stderr, ran.stderr
+
+
+def edited(study: Path, old: str, new: str) -> None:
+    file = study / "study.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture
+def example(tmp_path: Path, run) -> Path:
+    pytest.importorskip("torch", reason="the example needs the data packages")
+    assert run("init", tmp_path / "study", "--example").returncode == 0
+    return tmp_path / "study"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("min_sites = 3", "min_sights = 3", "min_sights"),
+        ('epsilon = "3.0"', "epsilon = 3.0", "in quotes"),
+        ('epsilon = "3.0"', 'epsilon = "three"', "policy.budget.epsilon"),
+        ("steps = 60", 'steps = "60"', "policy.training.steps"),
+        ("min_sites = 3", "min_sites = 2", "at least 2"),
+        ('privacy = "patient-dp"', 'privacy = "none"', "[policy.budget]"),
+        ('codes = ["DIAGNOSIS//depression"]', 'codes = ["DIAGNOSIS//unknown"]', "DIAGNOSIS//unknown"),
+        ("[policy.model]", "[policy.model", "not TOML"),
+    ],
+)
+def test_a_wrong_study_file(run, example: Path, old: str, new: str, word: str):
+    edited(example, old, new)
+    refused(run("check", example), 2, word)
+
+
+def test_no_gates(run, example: Path):
+    file = example / "study.toml"
+    file.write_text(re.sub(r"\[\[policy\.gates\]\][^\[]*", "", file.read_text()))
+    refused(run("check", example), 2, "gates")
+
+
+def test_a_plan_that_breaks_its_budget(run, example: Path):
+    edited(example, 'noise_multiplier = "2.4"', 'noise_multiplier = "0.7"')
+    refused(run("check", example), 5, "epsilon")
+
+
+def test_a_missing_study(run, tmp_path: Path):
+    refused(run("check", tmp_path / "nowhere"), 2, "study.toml", "oathbound init")
+
+
+def test_another_site_and_an_unknown_verb(run, example: Path):
+    refused(run("oath", "--site", "west", example), 2, "west", "north, east, south")
+    refused(run("frobnicate"), 2, "frobnicate")
+    refused(run("verify", "a.oath"), 2, "--trust")
+
+
+def test_stages_out_of_order(run, example: Path):
+    refused(run("admit", "--site", "north", example), 5, "oath")
+    refused(run("train", example), 2)  # no public keys of the sites yet
+    assert run("oath", "--site", "north", example).returncode == 0
+    edited(example, 'at_most = "0.55"', 'at_most = "0.95"')
+    refused(run("oath", "--site", "north", example), 5, "another policy")
+
+
+def test_unreadable_and_empty_consents(run, example: Path):
+    assert run("oath", "--site", "north", example).returncode == 0
+    consents = example / "sites" / "north" / "consents.ndjson"
+    kept = consents.read_text()
+    consents.unlink()
+    refused(run("admit", "--site", "north", example), 2, "consent")
+    consents.write_text("")
+    refused(run("admit", "--site", "north", example), 3, "empty")
+    denied = [json.loads(line) | {"status": "inactive"} for line in kept.splitlines()]
+    consents.write_text("".join(json.dumps(line) + "\n" for line in denied))
+    refused(run("admit", "--site", "north", example), 3)
+    consents.write_text(kept + '{"resourceType": "Consent", "half a line\n')
+    ran = run("admit", "--site", "north", example)
+    assert ran.returncode == 0, ran.stderr
+    assert "could not be read" in ran.stdout
+
+
+def test_wrong_records(run, example: Path):
+    assert run("oath", "--site", "north", example).returncode == 0
+    shard = example / "sites" / "north" / "records" / "data" / "0.parquet"
+    shard.write_bytes(shard.read_bytes()[:1000])
+    refused(run("admit", "--site", "north", example), 2, "0.parquet")
+    shutil.rmtree(shard.parent)
+    refused(run("admit", "--site", "north", example), 2)
+
+
+def test_a_spent_budget(run, sworn: Path):
+    site = sworn / "sites" / "north" / "site.toml"
+    site.write_text(site.read_text().replace('epsilon = "10"', 'epsilon = "2"'))
+    refused(run("train", sworn), 5, "limit")
+
+
+def test_two_at_once(run, example: Path):
+    with (example / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused(run("oath", "--site", "north", example), 4, "another oathbound")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(run, example: Path):
+    example.chmod(0o500)
+    try:
+        refused(run("oath", "--site", "north", example), 4)
+    finally:
+        example.chmod(0o700)
+
+
+def test_keys_that_others_may_read(run, example: Path):
+    (example / "sites" / "north" / "keys" / "site.key").chmod(0o644)
+    refused(run("oath", "--site", "north", example), 2, "chmod 600")
+
+
+def test_wrong_bundles(run, bundle: tuple[Path, Path]):
+    file, trust = bundle
+    refused(run("verify", file, "--trust", trust, "--at", "2026-01-01"), 11, "clock")
+    later = ("--at", "2027-06-01")
+    good = run("verify", file, "--trust", trust, *later)
+    assert good.returncode == 0, good.stderr
+    data = file.read_bytes()
+    for wrong in (b"", data[:1000], data + b"x", b"PK\x03\x04" * 1000, os.urandom(5000)):
+        file.write_bytes(wrong)
+        refused(run("verify", file, "--trust", trust, *later), 10, "step 1")
+    file.unlink()
+    refused(run("verify", file, "--trust", trust, *later), 2)
+    refused(run("verify", file.parent, "--trust", trust, *later), 2)
+
+
+def test_wrong_trust_files(run, bundle: tuple[Path, Path]):
+    file, trust = bundle
+    text = trust.read_text()
+    trust.write_text(text.replace('"north"', '"west"'))
+    refused(run("verify", file, "--trust", trust, "--at", "2027-06-01"), 10, "step 2", "trust file")
+    trust.write_text('format = "oathbound/trust/v1"\n')
+    refused(run("verify", file, "--trust", trust), 2, "party")
+    trust.write_text("not toml")
+    refused(run("verify", file, "--trust", trust), 2)
+    trust.unlink()
+    refused(run("verify", file, "--trust", trust), 2)
+    refused(run("verify", file, "--trust", file.parent / "trust.toml", "--at", "yesterday"), 2)
