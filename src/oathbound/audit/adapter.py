@@ -108,7 +108,7 @@ class CachedSteps:
         """Push tokens (n, T) at the next positions and return the logits after the last, (n, size)."""
         end = self._position + tokens.shape[1]
         mask = torch.full((tokens.shape[1], end), -torch.inf).triu(1 + self._position)
-        x = functional.embedding(tokens, self._model.tokens) + self._model.positions[self._position : end]
+        x = functional.embedding(tokens, self._model.tokens)
         past, self._past = self._past, []
         for layer, block in enumerate(self._model.blocks):
             x = self._attend(cast("Block", block), x, mask, past[layer] if past else None)

@@ -15,7 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from enum import Enum
 from itertools import chain
 from typing import Final
@@ -245,7 +245,7 @@ class _Round:
             claim,
             state=state,
             note=_settling(pooled, gate, error) if state is Verdict.INCONCLUSIVE else "",
-            estimate=pooled.estimate,
+            estimate=pooled.estimate.quantize(UNIT, ROUND_HALF_EVEN),
             lower=ends.lower,
             upper=ends.upper,
             detectable=_rounded_up(float(gate.at_most) + _DETECTABLE * error),

@@ -50,8 +50,10 @@ def unpack(data: bytes) -> dict[str, bytes]:
     """Return the entries, or raise `NotAuthentic` unless `data` is exactly what `pack` makes of them."""
     if len(data) > MAX_BYTES:
         raise NotAuthentic(f"the bundle is larger than {MAX_BYTES} bytes")
-    entries = _entries(data)
+    entries, sums = _entries(data)
     if not entries or not all(map(_NAME.fullmatch, entries)) or _archive(entries) != data:
+        if damaged := next((name for name in entries if crc32(entries[name]) != sums[name]), ""):
+            raise NotAuthentic(f"the entry {damaged!r} of the bundle was changed: its checksum does not hold")
         raise NotAuthentic("the bundle is not in the one form that oathbound writes: changed, or cut short")
     return entries
 
@@ -87,17 +89,21 @@ def _archive(entries: Mapping[str, bytes]) -> bytes:
     return b"".join((*local, directory, end))
 
 
-def _entries(data: bytes) -> dict[str, bytes]:
-    """Return what the local headers say, unverified; none if a name stands twice or there are too many."""
+def _entries(data: bytes) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Return the content and the checksum of each entry, as the local headers say, unverified.
+
+    There are none if a name stands twice, or if there are too many.
+    """
     entries: dict[str, bytes] = {}
+    sums: dict[str, int] = {}
     start = 0
     while data.startswith(b"PK\x03\x04", start) and len(data) - start >= _LOCAL.size:
-        *_, size, name_size, _ = _LOCAL.unpack_from(data, start)
+        *_, checksum, _, size, name_size, _ = _LOCAL.unpack_from(data, start)
         name_start = start + _LOCAL.size
         content = name_start + name_size
         name = data[name_start:content].decode("ascii", "replace")
         start = content + size
         if name in entries or len(entries) == MAX_ENTRIES:
-            return {}
-        entries[name] = data[content:start]
-    return entries
+            return {}, {}
+        entries[name], sums[name] = data[content:start], checksum
+    return entries, sums

@@ -1,7 +1,10 @@
 """A decoder-only transformer over events.
 
 Vaswani et al. 2017; normalisation before each part as in Xiong et al. 2020; tied output as in Press and Wolf
-2017. Attention is written as matrix products and a softmax, because fused attention has no batching rule
+2017. There is no table of positions: causal attention knows the order without one (Haviv et al. 2022), gap
+tokens carry the time, and under privacy noise the table cost more than it gave.
+
+Attention is written as matrix products and a softmax, because fused attention has no batching rule
 under `torch.func.vmap`, which patient-level gradients need.
 """
 
@@ -57,19 +60,18 @@ class EventTransformer(nn.Module):
         self.vocabulary_size = vocabulary_size
         width = architecture.width
         self.tokens = nn.Parameter(torch.empty(vocabulary_size, width))
-        self.positions = nn.Parameter(torch.empty(architecture.length, width))
         self.blocks = nn.ModuleList(Block(width, architecture.heads) for _ in range(architecture.layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map int64 tokens (..., T), T <= length, to logits (..., T, vocabulary).
+        """Map int64 tokens (..., T) to logits (..., T, vocabulary).
 
         Logits at a position depend on the tokens at and before it alone, so padding at the end changes
         nothing.
         """
         length = tokens.shape[-1]
         mask = torch.full((length, length), -math.inf, device=tokens.device).triu(1)
-        x = functional.embedding(tokens, self.tokens) + self.positions[:length]
+        x = functional.embedding(tokens, self.tokens)
         for block in self.blocks:
             x = block(x, mask)
         logits: Tensor = self.norm(x) @ self.tokens.T
@@ -87,7 +89,7 @@ def build(architecture: Architecture, vocabulary_size: int) -> EventTransformer:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2:  # noqa: PLR2004 - matrices; vectors are biases and norms
-                deviation = 0.02 if name in {"tokens", "positions"} else parameter.shape[1] ** -0.5
+                deviation = 0.02 if name == "tokens" else parameter.shape[1] ** -0.5
                 if name.endswith(("out.weight", "down.weight")):
                     deviation /= math.sqrt(2 * architecture.layers)
                 uniform = torch.rand(parameter.shape, generator=generator)

@@ -78,6 +78,22 @@ def test_an_attempt_beyond_the_plan_is_refused(consortium):
     assert not three.ledgers["north"].charged
 
 
+class Careless:
+    """A ledger that would charge an attempt twice."""
+
+    def highest(self):
+        return 5
+
+    def charge(self, attempt):
+        pass
+
+
+def test_the_node_does_not_rely_on_its_ledger_to_refuse(consortium):
+    three = consortium()
+    with pytest.raises(ProtocolRefused, match="no vector is sent twice"):
+        three.node("north", ledger=Careless()).receive(step(three, attempt=5))
+
+
 class Full:
     def highest(self):
         return 0

@@ -37,13 +37,13 @@ def one_by_one(model, tokens):
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("bound", [0.1, 1e4])
+@pytest.mark.parametrize("bound", [0.1, 100.0])
 def test_the_sum_is_that_of_patients_clipped_one_by_one(model, tokens, bound):
     expected = quantise(one_by_one(model, tokens), clip=bound, ring_norm=RING_NORM)
     got = clipped_sum(model, tokens, clip=bound, ring_norm=RING_NORM)
     # two ways to the same floats differ in the last places, which truncation can turn into one unit a patient
     assert np.abs(got - expected).max() <= 3
-    assert np.abs(expected).max() > (100 if bound == 0.1 else 1)
+    assert np.abs(expected).max() > 50
 
 
 def test_a_patient_adds_the_same_integers_whoever_else_was_sampled(model, tokens):
