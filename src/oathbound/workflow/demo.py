@@ -9,7 +9,7 @@ from oathbound.core.errors import NotAuthentic, OathboundError, WrongInput
 from oathbound.core.exits import Exit
 from oathbound.core.gates import EVERYWHERE, Claim, Judgement, Verdict
 from oathbound.evidence.keys import Secret
-from oathbound.evidence.predicates import Admission
+from oathbound.evidence.predicates import Admission, Exclusion
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import verify
 from oathbound.workflow.admit import admit_site
@@ -23,7 +23,7 @@ from oathbound.workflow.report import write_report
 from oathbound.workflow.train import train
 from oathbound.workflow.watch import Watch
 
-PARTS = "5,3,2"
+PARTS = "4,3,3"
 """The shares of the cohort's people that the three simulated hospitals hold."""
 
 STUDIES = {"plain": {Verdict.FAIL}, "private": {Verdict.PASS, Verdict.INCONCLUSIVE}}
@@ -88,7 +88,7 @@ def _privacy(study: StudyFolder) -> str:
     budget = study.policy.budget
     if budget is None:
         return "none, a small cohort, trained until the model has memorised it"
-    return f"epsilon {budget.epsilon}, delta {budget.delta:g}, per patient"
+    return f"epsilon {budget.epsilon}, delta {budget.delta:.0e}, per patient"
 
 
 def _study(study: StudyFolder, path: Path, allowed: set[Verdict], now: int, bar: Bar) -> Iterator[Stage]:
@@ -97,7 +97,7 @@ def _study(study: StudyFolder, path: Path, allowed: set[Verdict], now: int, bar:
         swear(study, site)
     yield Stage("oath", f"{', '.join(SITES)} swore to {study.policy.digest[:23]}...")
     for site in SITES:
-        yield Stage("admit", _admitted(admit_site(study, site, now=now)))
+        yield from _admitted(admit_site(study, site, now=now))
     with bar(f"train {name}") as watch:
         trained = train(study, now=now, watch=watch)
     spent = "no bound holds" if trained.epsilon is None else f"epsilon {trained.epsilon} spent"
@@ -108,7 +108,8 @@ def _study(study: StudyFolder, path: Path, allowed: set[Verdict], now: int, bar:
             audit_site(study, study.model, site)
     released = release(study, path / f"{name}.oath", now=now)
     judgement = released.verified.judgement
-    yield from (Stage("audit", _claimed(claim)) for claim in judgement.claims if claim.site == EVERYWHERE)
+    shown = (claim for claim in judgement.claims if claim.site == EVERYWHERE or claim.estimate is None)
+    yield from (Stage("audit", _claimed(claim)) for claim in shown)
     yield Stage("release", judgement.sentence)
     if judgement.verdict not in allowed:
         raise DemoFailed(f"the study {name} ended in {judgement.verdict.value}, which it should not")
@@ -124,18 +125,26 @@ def _exit(judgement: Judgement) -> str:
     return f"{judgement.verdict.exit.value}, {judgement.verdict.exit.meaning}"
 
 
-def _admitted(admission: Admission) -> str:
-    reasons = ", ".join(
-        f"{'<10' if exclusion.patients is None else exclusion.patients} {exclusion.reason}"
-        for exclusion in admission.excluded
-    )
-    return (
-        f"{admission.site}: {admission.members} members, {admission.held_out} held out of "
-        f"{admission.considered} people; not admitted: {reasons}"
-    )
+def _admitted(admission: Admission) -> Iterator[Stage]:
+    drawn = f"{admission.members:,} members, {admission.held_out:,} held out"
+    yield Stage("admit", f"{admission.site:<6} {drawn}, of {admission.considered:,} people")
+    consent = [each for each in admission.excluded if ": " in each.reason]
+    others = [each for each in admission.excluded if ": " not in each.reason]
+    for title, exclusions in (("no consent", consent), ("not taken", others)):
+        said = ", ".join(
+            f"{each.reason.partition(': ')[2] or each.reason} {_shown(each)}" for each in exclusions
+        )
+        if said:
+            yield Stage("", f"       {title}: {said}")
+
+
+def _shown(exclusion: Exclusion) -> str:
+    return "<10" if exclusion.patients is None else f"{exclusion.patients:,}"
 
 
 def _claimed(claim: Claim) -> str:
+    if claim.estimate is None:
+        return f"{claim.test} at {claim.site}: {claim.note}"
     return (
         f"{claim.test} {claim.score}: {claim.estimate} [{claim.lower}, {claim.upper}], gate {claim.gate}: "
         f"{claim.state.value}"

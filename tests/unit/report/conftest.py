@@ -260,7 +260,7 @@ def undecided(make: Make) -> Verified:
         "kind": "not-measurable",
         "metric": "tpr-at-1-percent",
         "score": "loss",
-        "reason": "fewer than 436 held-out patients",
+        "reason": "fewer than 437 held-out patients",
     }
     return make(
         [
