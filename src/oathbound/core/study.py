@@ -172,7 +172,7 @@ class AuditPlan(Record):
     """What is measured before release; `alpha` is the two-sided error rate of every verdict."""
 
     alpha: Exact = Field(gt=0, lt=Decimal("0.5"))
-    minimum_patients: Annotated[int, Field(ge=20)]
+    minimum_patients: Annotated[int, Field(ge=10)]
     sensitive: SensitiveSet
 
 
