@@ -5,15 +5,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Patient
 from oathbound.data.cohort import Cohort
 from oathbound.data.description import SourceDescription
-
-if TYPE_CHECKING:
-    from oathbound.data.source import Source
+from oathbound.data.source import Source
 
 OPTIONS: Final = frozenset({"parts", "part"})
 
@@ -56,7 +54,7 @@ class Division:
 class Divided:
     """One hospital's part of a source: a source itself."""
 
-    whole: "Source"
+    whole: Source
     division: Division
 
     def describe(self) -> SourceDescription:

@@ -130,7 +130,7 @@ def _admitted(admission: Admission) -> Iterator[Stage]:
     yield Stage("admit", f"{admission.site:<6} {drawn}, of {admission.considered:,} people")
     consent = [each for each in admission.excluded if ": " in each.reason]
     others = [each for each in admission.excluded if ": " not in each.reason]
-    for title, exclusions in (("no consent", consent), ("not taken", others)):
+    for title, exclusions in (("consent says no", consent), ("not taken", others)):
         said = ", ".join(
             f"{each.reason.partition(': ')[2] or each.reason} {_shown(each)}" for each in exclusions
         )

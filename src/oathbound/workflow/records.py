@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from oathbound.core.patient import Patient
 from oathbound.data.cohort import Cohort
-from oathbound.data.source import Source, open_source
+from oathbound.data.kinds import open_source
+from oathbound.data.source import Source
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.workflow.folders import SiteFolder
 

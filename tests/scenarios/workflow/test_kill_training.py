@@ -41,7 +41,8 @@ def charged(study: Path) -> dict[str, tuple[int, int]]:
     counts = {}
     for site in SITES:
         with SiteStore.open(study / "sites" / site / "state.sqlite") as store:
-            counts[site] = tuple(store.charged(study.name))
+            charges = store.charged(study.name)
+            counts[site] = (charges.count, charges.highest)
     return counts
 
 

@@ -8,7 +8,7 @@ import pytest
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Event, Patient
 from oathbound.data.cohort import restored
-from oathbound.data.source import open_source
+from oathbound.data.kinds import open_source
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 DAY = datetime(2020, 1, 1)  # noqa: DTZ001 - MEDS times have no zone

@@ -9,7 +9,7 @@ from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable, Wr
 from oathbound.data import nafld
 from oathbound.data.cohort import restored
 from oathbound.data.division import Division
-from oathbound.data.source import open_source
+from oathbound.data.kinds import open_source
 
 pytest.importorskip("pandas", reason="the demo's packages are not installed")
 MEDS = Path(__file__).resolve().parents[4] / "shared" / "data" / "nafld_longitudinal" / "meds"
