@@ -8,7 +8,10 @@ from oathbound.cli.verbs.options import FormatOption, SiteOption, StudyArgument
 
 
 def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
-    """At a site: records x consent -> cohort, and a statement."""
+    """At a site: draw a cohort by consent.
+
+    Records x consent -> cohort, and a statement.
+    """
     from oathbound.workflow.admit import admit_site  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
 

@@ -6,7 +6,10 @@ from oathbound.cli.words import finding_lines
 
 
 def command(model: ModelArgument, site: SiteOption, form: FormatOption = Format.TEXT) -> None:
-    """At a site: attack the model with the site's own patients, and state what was found."""
+    """At a site: attack the model with its own patients.
+
+    Runs every test, and states each finding, also of a test that could not run.
+    """
     from oathbound.workflow.audit import audit_site  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
 

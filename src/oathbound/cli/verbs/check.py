@@ -9,7 +9,10 @@ from oathbound.cli.words import privacy_words
 
 
 def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
-    """Parse, cross-check and price a study: what it binds, what it will cost; reads no record."""
+    """Say what a study binds and what it will cost.
+
+    Parses, cross-checks and prices the study file; reads no record.
+    """
     from oathbound.workflow.check import price  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
 

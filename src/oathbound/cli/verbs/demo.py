@@ -14,7 +14,10 @@ def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or that of an earlier demo.")],
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """All of it on this machine, with 17,549 real people: one model is refused, one is private."""
+    """Run the whole chain here, on 17,549 real people.
+
+    One model is refused, the other is private. Run it again to finish one that was interrupted.
+    """
     from oathbound.workflow.demo import demo  # noqa: PLC0415
 
     stages = []

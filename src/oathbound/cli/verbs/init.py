@@ -24,7 +24,7 @@ def command(
     ] = None,
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """Make a commented study file and the coordinator's keys."""
+    """Make a study file and the coordinator's keys."""
     from oathbound.workflow import init  # noqa: PLC0415
 
     if example:

@@ -31,7 +31,10 @@ def command(
     ] = "",
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """At a site: make its folder and keys, and print the fingerprint to exchange."""
+    """At a site: make its folder and keys.
+
+    Prints the fingerprint to exchange.
+    """
     from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join  # noqa: PLC0415 - a verb imports what it needs
 
     options = {"path": str(records.resolve())} if records else dict(OWN_RECORDS)

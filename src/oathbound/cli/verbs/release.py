@@ -18,7 +18,10 @@ def command(
     ],
     form: FormatOption = Format.TEXT,
 ) -> int:
-    """Judge the model by every site's findings; write one bundle, also when it is refused."""
+    """Judge the model, and write one bundle.
+
+    The bundle is written also when the model is refused. The exit code is the verdict's.
+    """
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
     from oathbound.workflow.release import release  # noqa: PLC0415
 

@@ -16,7 +16,10 @@ def command(
     trust: TrustOption,
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """Write one self-contained page about a bundle, after verifying it."""
+    """Write a page about a bundle.
+
+    Verifies the bundle first. The page is one self-contained HTML file.
+    """
     from oathbound.evidence.bundle import read_bundle  # noqa: PLC0415
     from oathbound.evidence.trust import Trust  # noqa: PLC0415
     from oathbound.workflow.report import write_report  # noqa: PLC0415

@@ -9,7 +9,10 @@ from oathbound.cli.words import privacy_words
 
 
 def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
-    """Train the model with every site, under the budget; go on where an earlier run stopped."""
+    """Train with every site, or go on where it stopped.
+
+    Stops before the budget would break. What was charged stays charged.
+    """
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
     from oathbound.workflow.train import train  # noqa: PLC0415
 

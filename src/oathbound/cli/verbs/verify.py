@@ -25,7 +25,10 @@ def command(
     ] = None,
     form: FormatOption = Format.TEXT,
 ) -> int:
-    """Verify a bundle, offline: order, budget and verdict are recomputed, nothing is believed."""
+    """Verify a bundle, offline.
+
+    Order, budget and verdict are recomputed; nothing is believed.
+    """
     from oathbound.evidence.bundle import read_bundle  # noqa: PLC0415
     from oathbound.evidence.trust import Trust  # noqa: PLC0415
     from oathbound.evidence.verify import verify  # noqa: PLC0415
