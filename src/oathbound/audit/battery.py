@@ -25,7 +25,7 @@ def run_battery(
     *,
     site: Name,
     model: Digest,
-    checkpoint: Digest,
+    nonce: Digest,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of the catalogue and every other that a gate names, in order of name.
 
@@ -35,7 +35,7 @@ def run_battery(
     findings = []
     for name in sorted({*CATALOGUE, *(gate.test for gate in policy.gates)}):
         test = CATALOGUE.get(name)
-        seed = audit_seed(policy=policy.digest, model=model, checkpoint=checkpoint, test=name, site=site)
+        seed = audit_seed(policy=policy.digest, model=model, nonce=nonce, test=name, site=site)
         outcome: Measured | DidNotRun
         if test is None:
             outcome = _not_run("this version of oathbound has no such test")
@@ -77,4 +77,5 @@ def _outcome(
 
 
 def _not_run(reason: str) -> DidNotRun:
-    return DidNotRun(kind="did-not-run", reason=reason[:2000])
+    printable = "".join(character if character.isprintable() else " " for character in reason)
+    return DidNotRun(kind="did-not-run", reason=printable[:2000])

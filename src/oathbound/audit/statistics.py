@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.finding import Auc, Excess, NotMeasurable, TruePositiveRate
-from oathbound.core.gates import TAIL_HELD_OUT
+from oathbound.core.finding import Auc, Excess, Measure, NotMeasurable, TruePositiveRate
+from oathbound.core.gates import LEAST_FOR_AUC, TAIL_HELD_OUT
 from oathbound.core.intervals import UNIT, binomial_at_most
 
 Scores = NDArray[np.float64]
@@ -29,13 +29,14 @@ _Cell = tuple[list[int], list[int]]
 FALSE_POSITIVES: Final = 0.01
 _THRESHOLD_CONFIDENCE: Final = 0.9875
 _MULTIPLE: Final = 5
+_LEAST_SHOWN: Final = 10
 _LEAST_TWINS: Final = 5
 """The fewest held-out carriers that may stand for the member carriers of a stratum."""
 
 
 def auc(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Auc | NotMeasurable:
     """Return the area under the ROC curve and its standard error (DeLong, DeLong, Clarke-Pearson 1988)."""
-    if reason := _unmeasurable(members, held_out, minimum):
+    if reason := _unmeasurable(members, held_out, max(minimum, LEAST_FOR_AUC)):
         return NotMeasurable(kind="not-measurable", metric="auc", score=score, reason=reason)
     area, error = delong(members, held_out)
     if error == 0 and 0 < area < 1:
@@ -84,8 +85,8 @@ def true_positive_rate(
     return TruePositiveRate(
         kind="tpr-at-1-percent",
         score=score,
-        lower_hits=_rounded(int((members > descending[strict - 1]).sum())),
-        upper_hits=_rounded(int((members >= descending[lax - 1]).sum())),
+        lower_hits=_outward(int((members > descending[strict - 1]).sum()), len(members), up=False),
+        upper_hits=_outward(int((members >= descending[lax - 1]).sum()), len(members), up=True),
         members=_rounded(len(members)),
         held_out=_rounded(len(held_out)),
     )
@@ -204,8 +205,22 @@ def _unmeasurable(members: Scores, held_out: Scores, minimum: int) -> str:
             hint="its weights or its adapter are damaged; train or export it again",
         )
     if min(len(members), len(held_out)) < minimum:
-        return "fewer patients than the policy's minimum"
+        return "too few patients"
     return ""
+
+
+def published_cost(tokens: int, measures: Sequence[Measure]) -> int:
+    """Return the cost as it may leave the site: a power of two, and nothing where nothing was measurable."""
+    if all(isinstance(measure, NotMeasurable) for measure in measures):
+        return 0
+    return 1 << max(tokens - 1, 1).bit_length()
+
+
+def _outward(hits: int, members: int, *, up: bool) -> int:
+    """Return the number of hits, rounded, away from what it would tell of fewer than ten members."""
+    if up:
+        return _rounded(members) if members - hits < _LEAST_SHOWN else max(_rounded(hits), _LEAST_SHOWN)
+    return 0 if hits < _LEAST_SHOWN else min(_rounded(hits), _rounded(members) - _LEAST_SHOWN)
 
 
 def _midranks(values: Scores) -> Scores:

@@ -83,7 +83,11 @@ Measure = Annotated[Auc | TruePositiveRate | Excess | NotMeasurable, Field(discr
 
 
 class Measured(Record):
-    """The test ran. `tokens` is the number of tokens pushed through the model: the cost."""
+    """The test ran.
+
+    `tokens` is the cost, the tokens that went through the model, rounded up to a power of two, and 0 where
+    nothing was measurable: an exact cost would tell how many patients there were.
+    """
 
     kind: Literal["measured"]
     measures: tuple[Measure, ...] = Field(min_length=1)
@@ -109,10 +113,10 @@ class Finding(Record):
     outcome: Annotated[Measured | DidNotRun, Field(discriminator="kind")]
 
 
-def audit_seed(*, policy: str, model: str, checkpoint: str, test: str, site: str) -> str:
-    """Return the seed of one test at one site, a digest that nobody could choose.
+def audit_seed(*, policy: str, model: str, nonce: str, test: str, site: str) -> str:
+    """Return the seed of one test at one site.
 
-    `checkpoint` is the digest of the cosigned checkpoint note that holds the model: the witnesses'
-    signatures are in it, so whoever made the model could not know the seed.
+    The site commits to `nonce` with its admission, before there is a model, and reveals it with its finding:
+    it cannot choose it afterwards, and nobody else can know it before.
     """
-    return digest_of({"policy": policy, "model": model, "checkpoint": checkpoint, "test": test, "site": site})
+    return digest_of({"policy": policy, "model": model, "nonce": nonce, "test": test, "site": site})

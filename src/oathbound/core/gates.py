@@ -23,17 +23,20 @@ from typing import Final
 from oathbound.core.errors import NotAcceptable, NothingExamined
 from oathbound.core.exits import Exit
 from oathbound.core.finding import Auc, DidNotRun, Finding, Measure, NotMeasurable, TruePositiveRate
-from oathbound.core.intervals import UNIT, Interval
+from oathbound.core.intervals import UNIT, Interval, quantile
 from oathbound.core.pooling import COUNT_SLACK, Pool, Usable, pool, worst
 from oathbound.core.study import AuditPlan, Gate
+
+LEAST_FOR_AUC: Final = 40
+"""With fewer members or held-out patients DeLong's error is too small in the tails that verdicts use."""
 
 TAIL_HELD_OUT: Final = 437
 """The least n with 1 - 0.99 ** n >= 0.9875: fewer held-out patients cannot fix a threshold at 1 %."""
 
 EVERYWHERE: Final = "all sites"
 
-_DETECTABLE: Final = 2.80
-"""1.96 + 0.84: the effect, in standard errors, that a two-sided test at 5 % finds with probability 80 %."""
+_POWER: Final = 0.8416
+"""The standard normal quantile of 80 %: what is said to settle a claim does so that often."""
 
 
 class Verdict(Enum):
@@ -235,7 +238,7 @@ class _Round:
         ends = Interval(pooled.interval(side / simultaneous).lower, pooled.interval(side).upper)
         if ends.lower > gate.at_most:
             state = Verdict.FAIL
-        elif ends.upper <= gate.at_most:
+        elif ends.upper <= gate.at_most and not _turned(pooled, gate, side):
             state = Verdict.PASS
         else:
             state = Verdict.INCONCLUSIVE
@@ -244,11 +247,11 @@ class _Round:
         return replace(
             claim,
             state=state,
-            note=_settling(pooled, gate, error) if state is Verdict.INCONCLUSIVE else "",
+            note=_note(pooled, gate, side, simultaneous) if state is Verdict.INCONCLUSIVE else "",
             estimate=pooled.estimate.quantize(UNIT, ROUND_HALF_EVEN),
             lower=ends.lower,
             upper=ends.upper,
-            detectable=_rounded_up(float(gate.at_most) + _DETECTABLE * error),
+            detectable=_rounded_up(float(gate.at_most) + (quantile(side / simultaneous) + _POWER) * error),
             confidence=f"lower end {sure} for {simultaneous} claims together, upper end {sure} for this one",
             members=pooled.members,
             held_out=pooled.held_out,
@@ -264,7 +267,7 @@ def _metric(measure: Measure) -> str:
     return measure.metric if isinstance(measure, NotMeasurable) else measure.kind
 
 
-def _usable(measure: Measure, minimum: int) -> Usable | str:
+def _usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: PLR0911 - one return for each reason
     """Return `measure`, or why a verdict cannot rest on it: a site's suppression is checked, not trusted."""
     if isinstance(measure, NotMeasurable):
         return f"not measurable: {measure.reason}"
@@ -275,19 +278,32 @@ def _usable(measure: Measure, minimum: int) -> Usable | str:
             return f"not measurable: fewer than {TAIL_HELD_OUT} held-out patients"
         if not measure.lower_hits <= measure.upper_hits <= measure.members:
             return "not measurable: the hits contradict each other"
+    elif isinstance(measure, Auc) and min(measure.members, measure.held_out) + COUNT_SLACK < LEAST_FOR_AUC:
+        return "not measurable: too few patients for an AUC"
     elif measure.standard_error == 0 and not (isinstance(measure, Auc) and measure.estimate in (0, 1)):
         return "not measurable: the scores have no spread"
     return measure
 
 
-def _settling(pooled: Pool, gate: Gate, error: float) -> str:
-    """Return how many held-out patients, and as many more members, would decide: like 1 / gap ** 2."""
-    gap = abs(float(pooled.estimate - gate.at_most))
-    if gap <= error:
+def _turned(pooled: Pool, gate: Gate, side: float) -> bool:
+    """Return whether an AUC could be as far below one half as the gate is above: turned round, an attack."""
+    return gate.metric == "auc" and 1 - pooled.interval(side).lower > max(gate.at_most, 1 - gate.at_most)
+
+
+def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:
+    """Return what would settle the claim: held-out patients, and members in proportion, as 1 / gap ** 2."""
+    if _turned(pooled, gate, side) and pooled.interval(side).upper <= gate.at_most:
+        return "the score may rank members last, which an attacker turns round"
+    error = pooled.standard_error(gate.at_most)
+    gap = float(gate.at_most - pooled.estimate)
+    if abs(gap) <= error:
         return "not settleable at this estimate: it lies within one standard error of the gate"
-    needed = pooled.held_out * (_DETECTABLE * error / gap) ** 2
+    reach = quantile(side if gap > 0 else side / simultaneous) + _POWER
+    needed = pooled.held_out * (reach * error / gap) ** 2
     coarse = 10.0 ** max(math.floor(math.log10(needed)) - 1, 0)
-    return f"about {math.ceil(needed / coarse) * coarse:,.0f} held-out patients would settle it"
+    whom = "held-out carriers" if gate.metric == "excess" else "held-out patients"
+    number = math.ceil(needed / coarse) * coarse
+    return f"about {number:,.0f} {whom}, with members in proportion, would settle it four times in five"
 
 
 def _rounded_up(value: float) -> Decimal:
@@ -312,8 +328,8 @@ def _sentence(verdict: Verdict, claims: tuple[Claim, ...]) -> str:
     if verdict is Verdict.PASS:
         claim = max(needed, key=lambda claim: (claim.upper or Decimal(0)) - claim.gate)
         return (
-            f"accepted: no gate is exceeded; the closest is {_subject(claim)}, at most {claim.upper} "
-            f"for a gate of {claim.gate}"
+            f"accepted: every gate held over all sites together; the closest is {_subject(claim)}, "
+            f"at most {claim.upper} for a gate of {claim.gate}"
         )
     claim = next(claim for claim in needed if claim.state is Verdict.INCONCLUSIVE)
     if claim.estimate is None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,7 +31,10 @@ def _exact(value: object) -> Decimal:
     if isinstance(value, Decimal) and value.is_finite():
         return value
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
-        return Decimal(value)
+        number = Decimal(value)
+        if not _DECIMAL.fullmatch(decimal_text(number)):
+            raise ValueError("a number with too many digits")
+        return number
     if isinstance(value, (int, float)):
         # pydantic turns a ValueError, and only that, into an error that names the key
         raise ValueError(f'write the number in quotes: "{value}"')  # noqa: TRY004
@@ -55,8 +59,16 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 """A count of things."""
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-"""A sentence for a person."""
+
+def _printable(text: str) -> str:
+    # A control or direction character could make a terminal show something else than what was signed.
+    if not text.isprintable():
+        raise ValueError("holds a character that is not printable")
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_printable)]
+"""A sentence for a person: printable characters, on one line."""
 
 
 class Record(BaseModel):

@@ -22,7 +22,7 @@ DataClass = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
 LEAST_HONEST = 2
 """An opened sum must hold the shares of at least two sites that do not collude."""
 
-Code = Annotated[str, Field(min_length=1, max_length=200)]
+Code = Annotated[Text, Field(max_length=200)]
 
 Positive = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -37,8 +37,8 @@ class Member(Record):
 class Consenting(Record):
     """What patients are asked for: purposes of training and of audit, and the classes of data used.
 
-    Members must allow both purposes, held-out and reference patients the audit's. `staleness_hours` is the
-    oldest that a cohort may be when training starts.
+    Every patient admitted must allow both purposes, whichever part the draw puts them in. `staleness_hours`
+    is the oldest that a cohort may be when training starts.
     """
 
     training_purpose: Purpose
@@ -207,6 +207,11 @@ class Policy(Record):
             raise ValueError("min_sites is more than the sites listed")
         if self.min_sites - self.colluding < LEAST_HONEST:
             raise ValueError("min_sites less colluding must be at least 2, or one site's sum is open")
+        others = len(self.sites) - 1
+        if (others + self.dishonest_witnesses) // 2 + 1 > others:
+            raise ValueError(
+                "dishonest_witnesses is too many: a site's log could never have enough honest ones"
+            )
         if (self.privacy == "patient-dp") != (self.budget is not None):
             raise ValueError('privacy = "patient-dp" and [policy.budget] need each other')
         unknown = sorted(
@@ -230,7 +235,7 @@ class Policy(Record):
     def witnesses_needed(self, operator: str) -> int:
         """Return the least k with 2k > w + f: w sites do not operate the log, f of them are dishonest."""
         eligible = sum(site.name != operator for site in self.sites)
-        return min(eligible, (eligible + self.dishonest_witnesses) // 2 + 1)
+        return (eligible + self.dishonest_witnesses) // 2 + 1
 
 
 class Run(Record):

@@ -54,6 +54,9 @@ CREATE TABLE charge (
     attempt INTEGER NOT NULL CHECK (attempt > 0),
     PRIMARY KEY (study, attempt)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE stated (
+    study TEXT PRIMARY KEY REFERENCES reservation
+) STRICT;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """

@@ -176,6 +176,8 @@ class SiteStore:
         with self._writing() as connection:
             if self._reservation(study) is None:
                 raise ProtocolRefused("this study has reserved no budget here", hint="admit comes first")
+            if connection.execute("SELECT 1 FROM stated WHERE study = ?", (study,)).fetchone():
+                raise ProtocolRefused("this study has stated what it charged", hint="its training has ended")
             charged = self._charged(study)
             if not charged.highest < attempt < _ATTEMPTS:
                 raise ProtocolRefused(
@@ -190,6 +192,12 @@ class SiteStore:
                     hint="the budget was for this many attempts; more need a new study",
                 )
             connection.execute("INSERT INTO charge VALUES (?, ?)", (study, attempt))
+
+    def close_charges(self, study: str) -> Charges:
+        """Return what the study has charged, and never charge it again: the site is about to state it."""
+        with self._writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO stated VALUES (?)", (study,))
+            return self._charged(study)
 
     def charged(self, study: str) -> Charges:
         """Return what the study has charged."""

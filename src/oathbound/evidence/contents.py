@@ -72,8 +72,14 @@ class Contents:
 def _log(files: Mapping[str, bytes], operator: str) -> BundledLog:
     folder = f"logs/{operator}"
     names = from_canonical(files.get(f"{folder}/leaves.json", b""), what=f"the list of leaves of {operator}")
-    if not isinstance(names, list) or not 0 < len(names) <= MAX_LEAVES:
-        raise NotAuthentic(f"the list of leaves of {operator} is empty, too long or no list")
+    if (
+        not isinstance(names, list)
+        or not 0 < len(names) <= MAX_LEAVES
+        or not all(isinstance(n, str) for n in names)
+    ):
+        raise NotAuthentic(f"the list of leaves of {operator} is empty, too long or no list of names")
+    if len(set(names)) != len(names):
+        raise NotAuthentic(f"the log of {operator} holds a leaf twice")
     try:
         leaves = tuple(files[f"leaves/{name}.json"] for name in names)
     except KeyError:

@@ -200,6 +200,10 @@ class Secret(Record):
             MLDSA44PrivateKey.from_seed_bytes(self._derive("witness/ml-dsa-44")),
         )
 
+    def audit_nonce(self, policy_digest: str) -> str:
+        """Return what seeds this party's audits of one study; it is committed to before there is a model."""
+        return digest(self._derive(f"audit-nonce/{policy_digest}"))
+
     def _derive(self, label: str) -> bytes:
         info = b"oathbound/key/v1/" + label.encode("ascii")
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(b64.decode(self.seed))

@@ -83,6 +83,7 @@ class Admission(SitePredicate):
     held_out: Rounded
     reference: Rounded | None = None
     roots: Roots
+    nonce_digest: Digest
 
 
 class Charged(SitePredicate):
@@ -124,6 +125,7 @@ class Found(SitePredicate):
 
     kind: ClassVar[str] = "finding/v1"
     run: Digest
+    nonce: Digest
     finding: Finding
 
 

@@ -15,9 +15,10 @@ from typing import Final, TypeVar
 
 from oathbound.core import accounting
 from oathbound.core.canonical import digest, digest_of, from_canonical
+from oathbound.core.catalogue import is_whole
 from oathbound.core.errors import NotAcceptable, NotAuthentic, WrongInput
 from oathbound.core.event import SampledGaussian
-from oathbound.core.finding import audit_seed
+from oathbound.core.finding import Auc, DidNotRun, NotMeasurable, TruePositiveRate, audit_seed
 from oathbound.core.gates import Attempted, Judgement, judge
 from oathbound.core.study import Policy
 from oathbound.evidence.bundle import unpack
@@ -53,7 +54,7 @@ STEPS: Final = {
     10: "the cohorts were admitted by consent, and were fresh",
     11: "training followed the plan, and made this model",
     12: "the privacy that was spent, recomputed, is within the budget",
-    13: "every finding is about this model, with the seed that nobody chose",
+    13: "every finding is whole, about this model and cohort, with the seed that its site committed to",
     14: "the verdict, recomputed from findings and gates, is the one that was decided",
 }
 
@@ -62,11 +63,10 @@ CLOCK_SKEW_SECONDS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSeen:
-    """A checkpoint with the digest of its text, the digest of the whole note, and its witnesses' times."""
+    """A checkpoint's size, its identity, and its witnesses' times."""
 
     size: int
     digest: str
-    note_digest: str
     times: tuple[int, ...]
 
 
@@ -129,10 +129,13 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:
         if any(party.name != name for name, party in decoded.items()):
             raise NotAuthentic("a party's keys lie under another party's name")
         parties = trust.admit(decoded.values())
+        if not contents.logs.keys() <= decoded.keys():
+            raise NotAuthentic("the bundle holds a log of nobody whose keys it holds")
 
     # (3) every statement is signed by one of them, with both of its signatures
     with _step(3):
-        statements = {leaf: _open(leaf, parties) for log in contents.logs.values() for leaf in log.leaves}
+        leaves = {leaf for log in contents.logs.values() for leaf in log.leaves}
+        statements = {leaf: _open(leaf, parties) for leaf in leaves}
 
     # (4) every site swore to one and the same policy, with the keys that it names
     with _step(4):
@@ -190,11 +193,12 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:
     with _step(12):
         epsilon = _spent(charges, policy)
 
-    # (13) every finding is about this model, with the seed that nobody chose
+    # (13) every finding is whole, about this model and cohort, with the seed that its site committed to
     with _step(13):
         found = [[s.predicate for s in own if isinstance(s.predicate, Found)] for own in history.values()]
         attempts = list(chain.from_iterable(attempts_of(of_site) for of_site in found))
-        _check_findings(attempts, model, policy, made)
+        _check_findings(attempts, model, policy, admissions)
+        _check_counts(attempts, admissions)
 
     # (14) the verdict, recomputed from findings and gates, is the one that was decided
     with _step(14):
@@ -300,7 +304,7 @@ def _witnessed(
             hint="check this machine's clock, or give the time with --at",
         )
     times = tuple(sorted(seen.time for seen in cosigned))
-    return CheckpointSeen(size=head.size, digest=head.identity, note_digest=digest(note), times=times)
+    return CheckpointSeen(size=head.size, digest=head.identity, times=times)
 
 
 def _check_complete(
@@ -357,6 +361,8 @@ def _check_fresh(admissions: Sequence[Admission], policy: Policy, start: Checkpo
             )
         if not admission.members or not admission.held_out:
             raise NotAcceptable(f"{admission.site} admitted no members, or none to hold out")
+        if admission.members > policy.training.members:
+            raise NotAcceptable(f"{admission.site} admitted more members than the policy plans for all sites")
 
 
 def _check_training(
@@ -419,21 +425,39 @@ def attempts_of(history: Sequence[Found]) -> list[tuple[Found, int]]:
 
 
 def _check_findings(
-    attempts: Sequence[tuple[Found, int]], model: ModelMade, policy: Policy, made: CheckpointSeen
+    attempts: Sequence[tuple[Found, int]], model: ModelMade, policy: Policy, admissions: Sequence[Admission]
 ) -> None:
+    committed = {admission.site: admission.nonce_digest for admission in admissions}
     for found, _ in attempts:
         finding = found.finding
         if finding.model != model.model:
             raise NotAcceptable(f"a finding of {finding.site} is about another model")
         seed = audit_seed(
-            policy=policy.digest,
-            model=model.model,
-            checkpoint=made.note_digest,
-            test=finding.test,
-            site=finding.site,
+            policy=policy.digest, model=model.model, nonce=found.nonce, test=finding.test, site=finding.site
         )
-        if finding.seed != seed:
-            raise NotAcceptable(f"the seed of {finding.test} at {finding.site} was chosen, not derived")
+        if digest(found.nonce.encode()) != committed[finding.site] or finding.seed != seed:
+            raise NotAcceptable(f"{finding.site} committed to another seed of {finding.test}")
+        if not is_whole(finding):
+            raise NotAcceptable(
+                f"the finding of {finding.test} at {finding.site} is not all that the test measures"
+            )
+
+
+def _check_counts(attempts: Sequence[tuple[Found, int]], admissions: Sequence[Admission]) -> None:
+    """Refuse findings on other patients than were admitted; an excess is on the carriers among them."""
+    admitted = {admission.site: (admission.members, admission.held_out) for admission in admissions}
+    for found, _ in attempts:
+        measures = () if isinstance(found.finding.outcome, DidNotRun) else found.finding.outcome.measures
+        for measure in measures:
+            members, held_out = admitted[found.site]
+            if isinstance(measure, (Auc, TruePositiveRate)):
+                fits = (measure.members, measure.held_out) == (members, held_out)
+            else:
+                fits = isinstance(measure, NotMeasurable) or (
+                    measure.members <= members and measure.held_out <= held_out
+                )
+            if not fits:
+                raise NotAcceptable(f"a finding of {found.site} is on other patients than it admitted")
 
 
 def judgement_of(policy: Policy, attempts: Sequence[tuple[Found, int]]) -> Judgement:

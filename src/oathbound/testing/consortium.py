@@ -7,12 +7,13 @@ lie and see which step of `verify` names it. `finished()` plays all stages.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Final, Self
 
 from oathbound.core import accounting
 from oathbound.core.canonical import canonical, digest
 from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
-from oathbound.core.finding import Auc, Finding, Measured, Threat, audit_seed
+from oathbound.core.finding import Auc, Finding, Measure, Measured, NotMeasurable, Threat, audit_seed
 from oathbound.core.gates import Verdict
 from oathbound.core.study import Policy
 from oathbound.evidence.bundle import pack
@@ -40,6 +41,7 @@ NOW: Final = 1_800_000_000
 """The time at which everything here happens, POSIX seconds."""
 
 TEST: Final = "membership"
+SCORES: Final = ("loss", "min-k", "min-k-plus-plus")
 
 
 def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
@@ -97,6 +99,20 @@ def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
         "gates": [{"test": TEST, "metric": "auc", "at_most": "0.6"}],
     } | changes
     return Policy.parse({key: value for key, value in policy.items() if value is not None}, what="policy")
+
+
+def _measures(score: str, estimate: str, members: int) -> tuple[Measure, ...]:
+    auc = Auc(
+        kind="auc",
+        score=score,
+        estimate=Decimal(estimate),
+        standard_error=Decimal("0.015"),
+        members=5 * (members // 5),
+        held_out=300,
+    )
+    reason = "too few patients"
+    rate = NotMeasurable(kind="not-measurable", metric="tpr-at-1-percent", score=score, reason=reason)
+    return auc, rate
 
 
 @dataclass
@@ -159,6 +175,10 @@ class Consortium:
                 self.say(Oath(policy_digest=self.policy.digest, site=site))
         return self
 
+    def nonce(self, site: str) -> str:
+        """Return the nonce of a site's audits."""
+        return self.secrets[site].audit_nonce(self.policy.digest)
+
     def admit(self, **changes: Any) -> Self:
         """Every site admits its cohort."""
         empty = "sha256:" + 64 * "0"
@@ -176,6 +196,7 @@ class Consortium:
                 "held_out": 300,
                 "reference": 0,
                 "roots": Roots(members=empty, held_out=empty, reference=empty),
+                "nonce_digest": digest(self.nonce(site).encode()),
             }
             self.say(Admission(**(facts | changes)))
         return self
@@ -242,21 +263,22 @@ class Consortium:
             self.witness("coordinator", at=NOW + 60)
         return self
 
-    def audit(self, *, estimate: str = "0.5", logs: Sequence[str] | None = None, **changes: Any) -> Self:
+    def audit(
+        self,
+        *,
+        estimate: str = "0.5",
+        members: int = 500,
+        scores: Sequence[str] = SCORES,
+        logs: Sequence[str] | None = None,
+        **changes: Any,
+    ) -> Self:
         """Every site states a finding of its membership test."""
         note = self.notes["coordinator"][-1]
         model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
-        measure = Auc(
-            kind="auc",
-            score="loss",
-            estimate=Decimal(estimate),
-            standard_error=Decimal("0.015"),
-            members=500,
-            held_out=300,
-        )
+        measures = tuple(chain.from_iterable(_measures(score, estimate, members) for score in scores))
         for site in self.sites:
             seed = audit_seed(
-                policy=self.policy.digest, model=model, checkpoint=digest(note), test=TEST, site=site
+                policy=self.policy.digest, model=model, nonce=self.nonce(site), test=TEST, site=site
             )
             facts: dict[str, Any] = {
                 "test": TEST,
@@ -265,11 +287,13 @@ class Consortium:
                 "model": model,
                 "seed": seed,
                 "threat": Threat(sees="everything", knows="everything"),
-                "outcome": Measured(kind="measured", measures=(measure,), tokens=0),
+                "outcome": Measured(kind="measured", measures=measures, tokens=0),
             }
             run = decode(note)[0].identity
             finding = Finding(**(facts | changes))
-            found = Found(policy_digest=self.policy.digest, site=site, run=run, finding=finding)
+            found = Found(
+                policy_digest=self.policy.digest, site=site, run=run, nonce=self.nonce(site), finding=finding
+            )
             self.found[site].append(found)
             self.say(found, logs=logs)
         return self

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from oathbound.core.canonical import digest
 from oathbound.core.errors import NothingExamined, Refused
 from oathbound.core.study import Policy
 from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
@@ -74,6 +75,7 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         members=rounded(len(drawn.cohort.members)) or 0,
         held_out=rounded(len(drawn.cohort.held_out)) or 0,
         reference=rounded(len(drawn.cohort.reference)),
+        nonce_digest=digest(site.secret().audit_nonce(policy.digest).encode()),
         roots=_roots(drawn.cohort, keys, site.file.name, policy.digest),
     )
 

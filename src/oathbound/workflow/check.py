@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
+from oathbound.core.catalogue import check_gates
 from oathbound.core.study import Policy
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import build, flat
@@ -23,6 +24,7 @@ class Price:
 
 def price(policy: Policy) -> Price:
     """Return the price of a policy; `BudgetRefused` when its plan would break its own budget."""
+    check_gates(policy.gates)
     tokenizer = Tokenizer(policy.vocabulary)
     plan = Plan.of(policy, flat(build(policy.model, tokenizer.size)).size)
     training = policy.training

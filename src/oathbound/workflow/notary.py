@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from oathbound.core.errors import NotAuthentic
+from oathbound.core.errors import NotAuthentic, NothingExamined
 from oathbound.core.study import Policy
 from oathbound.evidence.envelope import identity, open_envelope, sign
 from oathbound.evidence.keys import Party, Secret
@@ -63,27 +63,66 @@ def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> b
 
     A checkpoint that covers the log and has its witnesses is returned as it is.
     """
-    trusted = {party.fingerprint: party for party in consortium.parties.values()}
-    name = origin(consortium.policy, operator.name)
     note = log.checkpoint()
     if note is None or decode(note)[0].size < log.size:
+        name = origin(consortium.policy, operator.name)
         note = sign_checkpoint(name, log.size, log.root(), operator)
         log.write_checkpoint(note)
-    for site in consortium.sites:
-        if site.file.name not in {operator.name, *(seen.name for seen in witnesses(note, trusted))}:
-            checkpoint = open_checkpoint(note, consortium.parties[operator.name], name)
-            _remember(site, checkpoint, note, log.leaf_hashes())
-            note = cosign(note, site.secret(), now)
-    log.write_checkpoint(note)
-    return note
+    return _cosigned(note, log, operator, consortium, now)
 
 
 def milestone(number: int, log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
-    """Return the log's checkpoint of that number, from 1, taking it now if it is not there whole."""
+    """Return the log's checkpoint of that number, from 1: taken now, or completed, if need be."""
     notes = log.checkpoints()
-    if len(notes) >= number and decode(notes[number - 1])[0].size < log.size:
-        return notes[number - 1]
-    return witnessed(log, operator, consortium, now)
+    if len(notes) < number:
+        return witnessed(log, operator, consortium, now)
+    return _cosigned(notes[number - 1], log, operator, consortium, now)
+
+
+def standing(number: int, log: Log, consortium: Consortium) -> bytes:
+    """Return the log's checkpoint of that number; `NothingExamined` unless it is there with its witnesses."""
+    policy, notes = consortium.policy, log.checkpoints()
+    if len(notes) >= number:
+        note, operator = notes[number - 1], policy.coordinator.name
+        open_checkpoint(note, consortium.parties[operator], origin(policy, operator))
+        if len(_names(note, consortium)) >= policy.witnesses_needed(operator):
+            return note
+    raise NothingExamined(
+        "this study has no model that the sites have witnessed", hint="first: oathbound train"
+    )
+
+
+def _names(note: bytes, consortium: Consortium) -> set[str]:
+    """Return the names of the witnesses of a note."""
+    trusted = {party.fingerprint: party for party in consortium.parties.values()}
+    return {seen.name for seen in witnesses(note, trusted)}
+
+
+def _cosigned(note: bytes, log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
+    """Return the note with the cosignatures of all sites but the operator, kept if it was not whole."""
+    checkpoint = open_checkpoint(
+        note, consortium.parties[operator.name], origin(consortium.policy, operator.name)
+    )
+    expected = {site.file.name for site in consortium.sites} - {operator.name} - _names(note, consortium)
+    for site in consortium.sites:
+        if site.file.name in expected:
+            if operator.name == consortium.policy.coordinator.name:
+                _check_own(site, consortium.policy, log.leaf_hashes()[: checkpoint.size])
+            _remember(site, checkpoint, note, log.leaf_hashes())
+            note = cosign(note, site.secret(), now)
+    if expected:
+        log.write_checkpoint(note)
+    return note
+
+
+def _check_own(site: SiteFolder, policy: Policy, leaf_hashes: Sequence[bytes]) -> None:
+    """Refuse, for `site`, to cosign a study's log that leaves out what the site itself has stated."""
+    with site.log(policy) as own:
+        if not set(own.leaf_hashes()) <= set(leaf_hashes):
+            raise NotAuthentic(
+                f"{site.file.name} refuses to cosign the study's log: it leaves out what the site has stated",
+                hint="a verb was interrupted at that site: run it again, and it delivers its statement",
+            )
 
 
 def _remember(site: SiteFolder, checkpoint: Checkpoint, note: bytes, leaf_hashes: Sequence[bytes]) -> None:

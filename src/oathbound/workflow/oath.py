@@ -1,5 +1,6 @@
 """`oath`: a site reads the policy and swears to it."""
 
+from oathbound.core.catalogue import check_gates
 from oathbound.core.errors import NotAuthentic, Refused
 from oathbound.evidence.predicates import Oath
 from oathbound.workflow.folders import StudyFolder
@@ -13,6 +14,7 @@ def swear(study: StudyFolder, name: str) -> Oath:
     sworn to another policy under the same study name.
     """
     site, policy = study.site(name), study.policy
+    check_gates(policy.gates)
     secret = site.secret()
     member = policy.site(name)
     if member is None or secret.party().fingerprint != member.fingerprint:

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from oathbound.core.canonical import canonical
-from oathbound.core.errors import NothingExamined, Refused
+from oathbound.core.errors import Refused
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.contents import BundledLog, Contents
 from oathbound.evidence.log import Log
@@ -13,8 +13,8 @@ from oathbound.evidence.note import decode
 from oathbound.evidence.predicates import Decided, Found, ModelMade
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import Verified, attempts_of, judgement_of, verify
-from oathbound.workflow.folders import StudyFolder, write_file
-from oathbound.workflow.notary import MADE, Consortium, state, stated, witnessed
+from oathbound.workflow.folders import SiteFolder, StudyFolder, write_file
+from oathbound.workflow.notary import MADE, Consortium, standing, state, stated, witnessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +34,9 @@ def release(study: StudyFolder, out: Path, *, now: int) -> Released:
     policy = study.policy
     with study.locked(), study.log() as log:
         consortium, secret = Consortium.of(study), study.secret()
-        made = stated(log, ModelMade, consortium.parties)
-        if not made or len(log.checkpoints()) < MADE:
-            raise NothingExamined("this study has no model yet", hint="first: oathbound train")
-        heads, logs = {}, {}
-        histories = []
-        for site in consortium.sites:
-            with site.log(policy) as own:
-                note = witnessed(own, site.secret(), consortium, now)
-                heads[site.file.name] = decode(note)[0].identity
-                logs[site.file.name] = BundledLog(leaves=own.leaves(), checkpoints=(note,))
-                histories.append(stated(own, Found, consortium.parties))
+        standing(MADE, log, consortium)
+        made = stated(log, ModelMade, consortium.parties)[0]
+        histories = [_findings(site, consortium) for site in consortium.sites]
         missing = [
             site.file.name for site, found in zip(consortium.sites, histories, strict=True) if not found
         ]
@@ -53,9 +45,15 @@ def release(study: StudyFolder, out: Path, *, now: int) -> Released:
                 f"no release before every site has audited the model: {', '.join(missing)} did not",
                 hint=f"at each of them: oathbound audit {study.model} --site {missing[0]}",
             )
+        heads, logs = {}, {}
+        for site in consortium.sites:
+            with site.log(policy) as own:
+                note = witnessed(own, site.secret(), consortium, now)
+                heads[site.file.name] = decode(note)[0].identity
+                logs[site.file.name] = BundledLog(leaves=own.leaves(), checkpoints=(note,))
         judgement = judgement_of(policy, list(chain.from_iterable(map(attempts_of, histories))))
         decided = Decided(
-            policy_digest=policy.digest, model=made[0].model, heads=heads, verdict=judgement.verdict.value
+            policy_digest=policy.digest, model=made.model, heads=heads, verdict=judgement.verdict.value
         )
         state(decided, secret, log)
         witnessed(log, secret, consortium, now)
@@ -76,6 +74,11 @@ def trust_of(study: StudyFolder) -> Trust:
     members = (study.policy.coordinator, *study.policy.sites)
     party = [{"name": member.name, "fingerprint": member.fingerprint} for member in members]
     return Trust.parse({"format": "oathbound/trust/v1", "party": party}, what="the policy's parties")
+
+
+def _findings(site: SiteFolder, consortium: Consortium) -> list[Found]:
+    with site.log(consortium.policy) as own:
+        return stated(own, Found, consortium.parties)
 
 
 def _whole(log: Log) -> BundledLog:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from oathbound.core.canonical import digest
-from oathbound.core.errors import NotAcceptable, Refused
+from oathbound.core.errors import ConsentRefused, NotAcceptable, Refused
 from oathbound.core.study import Policy
 from oathbound.data.store import SiteStore
 from oathbound.evidence.keys import Party
@@ -72,8 +72,13 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
         log = open_files.enter_context(study.log())
         consortium = Consortium.of(study)
         sites = consortium.sites
-        _check_ready(policy, log, consortium.parties)
         secret = study.secret()
+        if earlier := stated(log, ModelMade, consortium.parties):
+            milestone(MADE, log, secret, consortium, now)
+            return _already(
+                stated(log, TrainedWithTrustedAggregator, consortium.parties)[0], earlier[0], policy
+            )
+        _check_ready(policy, log, consortium.parties, now)
         start = milestone(START, log, secret, consortium, now)
         run = decode(start)[0].identity
 
@@ -98,7 +103,7 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
         )
 
         weights = coordinator.weights
-        attempts = max(store.charged(policy.study).highest for store in stores)
+        attempts = max(store.close_charges(policy.study).highest for store in stores)
         for site, store in zip(sites, stores, strict=True):
             event = plan.event(store.charged(policy.study).count)
             statement = Charged(policy_digest=policy.digest, site=site.file.name, run=run, event=event)
@@ -119,16 +124,30 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
         return Trained(made.model, trained.steps, attempts, plan.epsilon(attempts))
 
 
-def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party]) -> None:
+def _already(trained: TrainedWithTrustedAggregator, made: ModelMade, policy: Policy) -> Trained:
+    """Return what an earlier run left; a finished training is not run again."""
+    plan = Plan.of(policy, flat(build(policy.model, Tokenizer(policy.vocabulary).size)).size)
+    return Trained(made.model, trained.steps, trained.attempts, plan.epsilon(trained.attempts))
+
+
+def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party], now: int) -> None:
+    """Refuse to use a record before every site has sworn and admitted, or when its consents are stale."""
+    admissions = stated(log, Admission, parties)
     sworn = {oath.site for oath in stated(log, Oath, parties)}
-    admitted = {admission.site for admission in stated(log, Admission, parties)}
-    for verb, done in (("oath", sworn), ("admit", admitted)):
+    for verb, done in (("oath", sworn), ("admit", {admission.site for admission in admissions})):
         missing = [site.name for site in policy.sites if site.name not in done]
         if missing:
             hint = f"at each of them: oathbound {verb} --site {missing[0]}"
             raise Refused(
                 f"no training before every site did `{verb}`: {', '.join(missing)} did not", hint=hint
             )
+    hours = policy.consent.staleness_hours
+    stale = [admission.site for admission in admissions if now - admission.as_of > hours * 3600]
+    if stale:
+        raise ConsentRefused(
+            f"the consents of {', '.join(stale)} were read more than {hours} hours ago",
+            hint="a cohort is drawn once: start a new study, whose admission reads them again",
+        )
 
 
 def _node(site: SiteFolder, store: SiteStore, policy: Policy, plan: Plan, run: str) -> Node:

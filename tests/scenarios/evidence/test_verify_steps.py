@@ -237,6 +237,46 @@ def a_seed_that_was_chosen() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
+def a_finding_on_other_patients() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit(members=2**52).decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_finding_that_leaves_a_score_out() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit(scores=("loss", "min-k")).decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_finding_that_repeats_a_score() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit(scores=("loss", "min-k", "min-k-plus-plus", "loss")).decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_nonce_that_was_not_committed_to() -> tuple[bytes, Trust]:
+    consortium = staged(until="admit").admit(nonce_digest="sha256:" + 64 * "5")
+    consortium.start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def more_members_than_planned() -> tuple[bytes, Trust]:
+    consortium = staged(until="admit").admit(members=1005).start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_leaf_that_stands_twice() -> tuple[bytes, Trust]:
+    consortium = Consortium.of().swear()
+    consortium.logs["north"] *= 2
+    consortium.admit().start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_log_of_a_stranger() -> tuple[bytes, Trust]:
+    consortium = Consortium.finished()
+    contents = consortium.contents()
+    logs = {**contents.logs, "stranger": contents.logs["north"]}
+    return pack(replace(contents, logs=logs).files()), consortium.trust()
+
+
 def a_verdict_that_the_findings_do_not_give() -> tuple[bytes, Trust]:
     consortium = staged(until="audit").audit(estimate="0.9").decide(verdict="pass")
     return consortium.bundle(), consortium.trust()
@@ -245,6 +285,8 @@ def a_verdict_that_the_findings_do_not_give() -> tuple[bytes, Trust]:
 LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_changed_archive: (1, NotAuthentic),
     a_file_that_no_log_lists: (1, NotAuthentic),
+    a_leaf_that_stands_twice: (1, NotAuthentic),
+    a_log_of_a_stranger: (2, NotAuthentic),
     a_party_that_the_verifier_does_not_trust: (2, NotAuthentic),
     a_party_under_another_name: (2, NotAuthentic),
     a_statement_with_a_forged_signature: (3, NotAuthentic),
@@ -264,6 +306,7 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     two_models: (9, NotAcceptable),
     stale_consents: (10, NotAcceptable),
     nobody_held_out: (10, NotAcceptable),
+    more_members_than_planned: (10, NotAcceptable),
     too_few_steps: (11, NotAcceptable),
     more_attempts_than_allowed: (11, NotAcceptable),
     fewer_charges_than_steps: (11, NotAcceptable),
@@ -272,6 +315,10 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     an_unbounded_charge_in_a_private_study: (12, NotAcceptable),
     a_budget_that_the_plan_breaks: (12, NotAcceptable),
     a_seed_that_was_chosen: (13, NotAcceptable),
+    a_nonce_that_was_not_committed_to: (13, NotAcceptable),
+    a_finding_on_other_patients: (13, NotAcceptable),
+    a_finding_that_leaves_a_score_out: (13, NotAcceptable),
+    a_finding_that_repeats_a_score: (13, NotAcceptable),
     a_verdict_that_the_findings_do_not_give: (14, NotAcceptable),
 }
 

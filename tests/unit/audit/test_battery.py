@@ -191,7 +191,7 @@ def test_incoherent_answers_are_refused_and_no_test_is_run_on_them(target, spoil
     broken = Broken(target, spoil)
     with pytest.raises(WrongInput, match=problem):
         check_coherent(broken, tokens(target, PATIENTS.members))
-    findings = run_battery(broken, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
+    findings = run_battery(broken, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST)
     assert {finding.outcome.kind for finding in findings} == {"did-not-run"}
     assert all(problem in finding.outcome.reason for finding in findings)
 
@@ -199,7 +199,7 @@ def test_incoherent_answers_are_refused_and_no_test_is_run_on_them(target, spoil
 def test_weights_that_are_no_numbers_are_refused(target):
     with torch.no_grad():
         target._model.tokens.fill_(torch.nan)
-    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST)
     assert {finding.outcome.kind for finding in findings} == {"did-not-run"}
 
 
@@ -258,26 +258,26 @@ def test_emission_repeats_for_a_seed_and_stops_at_the_context(target):
 
 
 def test_every_test_gives_a_finding_with_its_seed_and_threat(target):
-    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST)
     assert [finding.test for finding in findings] == sorted(CATALOGUE)
     for finding in findings:
         assert finding.outcome.kind == "measured"
         assert finding.outcome.tokens > 0
         assert finding.seed == audit_seed(
-            policy=policy().digest, model=DIGEST, checkpoint=DIGEST, test=finding.test, site=finding.site
+            policy=policy().digest, model=DIGEST, nonce=DIGEST, test=finding.test, site=finding.site
         )
 
 
 def test_the_battery_repeats_exactly(target):
     first, again = (
-        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST) for _ in range(2)
+        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST) for _ in range(2)
     )
     assert first == again
 
 
 def test_a_test_that_nobody_wrote_did_not_run(target):
     gates = (Gate(test="clairvoyance", metric="auc", at_most=Decimal("0.5")),)
-    findings = run_battery(target, PATIENTS, policy(gates), site="s0", model=DIGEST, checkpoint=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(gates), site="s0", model=DIGEST, nonce=DIGEST)
     assert [finding.test for finding in findings] == sorted([*CATALOGUE, "clairvoyance"])
     assert findings[0].outcome.reason == "this version of oathbound has no such test"
 
@@ -286,7 +286,7 @@ def test_a_model_without_the_sensitive_codes_is_not_measured_and_membership_stil
     small = Vocabulary(codes=tuple(c for c in CODES if c != "HIV"), edges={}, ages=(), gaps=())
     tokenizer = Tokenizer(small)
     target = EventTarget(build(ARCHITECTURE, tokenizer.size), tokenizer)
-    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
+    findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST)
     assert [finding.outcome.kind for finding in findings] == ["measured", "did-not-run"]
 
 
@@ -296,12 +296,12 @@ def test_an_error_that_nobody_foresaw_is_not_a_finding(target, monkeypatch):
 
     monkeypatch.setattr(sensitive_disclosure.SensitiveDisclosure, "run", run)
     with pytest.raises(ZeroDivisionError):
-        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
+        run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST)
 
 
 def test_few_patients_measure_nothing_and_reveal_no_count(target):
     few = AuditedPatients(people(0, 19), people(1000, 200))
-    findings = run_battery(target, few, policy(), site="s0", model=DIGEST, checkpoint=DIGEST)
+    findings = run_battery(target, few, policy(), site="s0", model=DIGEST, nonce=DIGEST)
     measures = [measure for finding in findings for measure in finding.outcome.measures]
     assert {measure.kind for measure in measures} == {"not-measurable"}
     assert "19" not in str([measure.reason for measure in measures])
@@ -316,9 +316,9 @@ def test_overlapping_or_empty_groups_are_refused_without_a_count():
             AuditedPatients(members, held_out)
 
 
-@pytest.mark.parametrize("changed", ["policy", "model", "checkpoint", "test", "site"])
+@pytest.mark.parametrize("changed", ["policy", "model", "nonce", "test", "site"])
 def test_a_seed_depends_on_everything_that_fixes_it(changed):
-    facts = {"policy": DIGEST, "model": DIGEST, "checkpoint": DIGEST, "test": "membership", "site": "a"}
+    facts = {"policy": DIGEST, "model": DIGEST, "nonce": DIGEST, "test": "membership", "site": "a"}
     assert audit_seed(**facts) != audit_seed(**(facts | {changed: "another"}))
 
 

@@ -129,9 +129,10 @@ def test_between_is_inconclusive_with_what_would_settle_it():
     claim = next(claim for claim in judgement.claims if claim.site == EVERYWHERE)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert judgement.verdict.exit is Exit.INCONCLUSIVE
-    # SE of the mean is .02 / sqrt 2; 2000 held-out patients; 2000 (2.80 SE / .02) ** 2 = 7840
-    assert "about 7,900 held-out patients would settle it" in claim.note
-    assert claim.detectable == Decimal("0.590")
+    # SE of the mean is .02 / sqrt 2, 2000 held-out patients: 2000 ((2.241 + 0.842) SE / .02) ** 2 = 9505
+    assert "about 9,600 held-out patients, with members in proportion, would settle it" in claim.note
+    # three claims: the lower end is at z = 2.638
+    assert claim.detectable == Decimal("0.600")
 
 
 def test_an_estimate_at_the_gate_cannot_be_settled():
@@ -258,19 +259,33 @@ def test_every_score_must_hold():
 
 
 def test_perfect_separation_fails_by_the_exact_limit():
-    findings = [found(site, auc("1", "0", members=20, held_out=20)) for site in SITES]
+    findings = [found(site, auc("1", "0", members=40, held_out=40)) for site in SITES]
     claim = verdict(*findings).claims[0]
     assert verdict(*findings).verdict is Verdict.FAIL
-    assert Decimal("0.7") < claim.lower < Decimal("0.95")
+    assert Decimal("0.8") < claim.lower < Decimal("0.97")
     assert claim.upper == 1
 
 
 def test_a_perfect_site_does_not_make_the_combined_estimate_certain():
     lone = verdict(
-        found("north", auc("1", "0", members=20, held_out=20)), found("south", auc("0.5", members=20))
+        found("north", auc("1", "0", members=40, held_out=40)), found("south", auc("0.5", members=40))
     )
     combined = next(claim for claim in lone.claims if claim.site == EVERYWHERE)
     assert combined.upper - combined.lower > Decimal("0.1")
+
+
+def test_too_few_patients_for_an_auc_block_a_pass():
+    few = auc("0.5", "0.02", members=30, held_out=500)
+    judgement = verdict(found("north", few), found("south", auc("0.5")))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert any("too few patients for an AUC" in claim.note for claim in judgement.claims)
+
+
+def test_a_score_that_ranks_members_last_does_not_pass():
+    turned = verdict(*(found(site, auc("0.1", "0.01")) for site in SITES))
+    assert turned.verdict is Verdict.INCONCLUSIVE
+    assert "turns round" in turned.sentence
+    assert verdict(*(found(site, auc("0.48", "0.005")) for site in SITES)).verdict is Verdict.PASS
 
 
 def test_rates_are_summed_with_their_rounding_moved_outward():

@@ -80,6 +80,16 @@ def test_a_cohort_can_be_drawn_again_until_a_budget_is_reserved(store):
     assert store.cohort("a").members == {4, 5}
 
 
+def test_a_study_that_stated_its_charges_charges_nothing_more(store):
+    cohort(store, "a", [1, 2, 3])
+    store.reserve_unbounded("a")
+    store.charge("a", 1, 9)
+    assert store.close_charges("a") == store.charged("a")
+    with pytest.raises(ProtocolRefused, match="stated"):
+        store.charge("a", 2, 9)
+    assert store.close_charges("a").count == 1
+
+
 def test_a_cohort_is_recorded_once(store):
     first = cohort(store, "a", [1, 2, 3])
     assert cohort(store, "a", [3, 2, 1]) == first == store.cohort("a")

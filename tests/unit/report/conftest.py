@@ -127,6 +127,7 @@ def finding(site: str, test: str, outcome: dict) -> Found:
         policy_digest=digest(b"policy"),
         site=site,
         run=digest(b"made"),
+        nonce=digest(b"nonce"),
         finding=Finding.parse(
             {
                 "test": test,
@@ -170,6 +171,7 @@ def admission(site: str, simulated: str | None) -> Admission:
         "members": 2400,
         "held_out": 1200,
         "reference": 400,
+        "nonce_digest": digest(digest(b"nonce").encode()),
         "roots": {part: digest(f"{site} {part}".encode()) for part in ("members", "held_out", "reference")},
     }
     return Admission.parse(data | ({"simulated": simulated} if simulated else {}), what="admission")

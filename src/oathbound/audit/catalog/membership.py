@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from oathbound.audit.statistics import Scores, auc, true_positive_rate
+from oathbound.audit.statistics import Scores, auc, published_cost, true_positive_rate
 from oathbound.audit.target import AuditedPatients, AuditTest, Floats, Target, TokenScores
 from oathbound.core.finding import Measured, Threat
 from oathbound.core.study import AuditPlan
@@ -41,7 +41,8 @@ class Membership:
             for name, scores in scores_of(scored).items()
             for measure in (auc, true_positive_rate)
         ]
-        return Measured(kind="measured", measures=tuple(measures), tokens=target.tokens_pushed - before)
+        cost = published_cost(target.tokens_pushed - before, measures)
+        return Measured(kind="measured", measures=tuple(measures), tokens=cost)
 
 
 def scores_of(scored: TokenScores) -> dict[str, Scores]:

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from oathbound.audit.statistics import Group, Stratum, excess
+from oathbound.audit.statistics import Group, Stratum, excess, published_cost
 from oathbound.audit.target import AuditedPatients, AuditTest, Floats, Steps, Target, Tokens
 from oathbound.core.finding import Measured, Threat
 from oathbound.core.patient import Event, Patient
@@ -52,7 +52,8 @@ class SensitiveDisclosure:
             minimum=plan.minimum_patients,
             strata="static facts, age band, prompt length; values with few held-out carriers merged",
         )
-        return Measured(kind="measured", measures=(measure,), tokens=target.tokens_pushed - before)
+        cost = published_cost(target.tokens_pushed - before, [measure])
+        return Measured(kind="measured", measures=(measure,), tokens=cost)
 
 
 @dataclass(frozen=True, slots=True)

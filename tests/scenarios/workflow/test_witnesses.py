@@ -1,0 +1,70 @@
+"""Sites cosign only what they have seen grow, and only if their own statements are in it."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from oathbound.core.errors import ConsentRefused, NotAuthentic, NothingExamined
+from oathbound.evidence.predicates import Oath
+from oathbound.workflow.folders import StudyFolder
+from oathbound.workflow.notary import MADE, START, Consortium, milestone, standing, state, witnessed
+
+pytest.importorskip("torch", reason="training is an extra")
+
+from oathbound.workflow.train import train
+from oathbound.workflow.watch import unwatched
+
+NOW = int(time.time())
+
+
+@pytest.fixture
+def study(sworn: Path) -> StudyFolder:
+    return StudyFolder.open(sworn)
+
+
+def test_a_log_that_leaves_out_a_sites_statement_is_not_cosigned(study: StudyFolder):
+    site, policy = study.site("north"), study.policy
+    other = Oath(policy_digest="sha256:" + 64 * "0", site="north")
+    with site.log(policy) as own:
+        state(other, site.secret(), own)
+    with study.log() as log, pytest.raises(NotAuthentic, match="leaves out"):
+        witnessed(log, study.secret(), Consortium.of(study), NOW)
+
+
+def test_a_log_that_was_rewritten_is_not_cosigned(study: StudyFolder, tmp_path: Path):
+    consortium = Consortium.of(study)
+    shutil.copytree(study.path / "log", tmp_path / "before")
+    with study.log() as log:
+        state(Oath(policy_digest=study.policy.digest, site="coordinator"), study.secret(), log)
+        witnessed(log, study.secret(), consortium, NOW)
+    shutil.rmtree(study.path / "log")
+    shutil.copytree(tmp_path / "before", study.path / "log")
+    with study.log() as log:
+        state(Oath(policy_digest=study.policy.digest, site="elsewhere"), study.secret(), log)
+        with pytest.raises(NotAuthentic, match="rewritten"):
+            witnessed(log, study.secret(), consortium, NOW)
+
+
+def test_a_checkpoint_without_its_witnesses_is_completed_and_never_relied_on(study: StudyFolder):
+    consortium, lonely = Consortium.of(study), Consortium(study.policy, study.parties(), [])
+    with study.log() as log:
+        bare = milestone(START, log, study.secret(), lonely, NOW)
+        with pytest.raises(NothingExamined):
+            standing(START, log, consortium)
+        state(Oath(policy_digest=study.policy.digest, site="coordinator"), study.secret(), log)
+        whole = milestone(START, log, study.secret(), consortium, NOW)
+        assert whole.startswith(bare[: bare.index(b"\n\n")])
+        assert standing(START, log, consortium) == whole
+        with pytest.raises(NothingExamined):
+            standing(MADE, log, consortium)
+
+
+def test_stale_consents_are_not_used(sworn: Path):
+    log_of = sworn / "sites" / "north" / "state.sqlite"
+    before = log_of.stat().st_size
+    study = StudyFolder.open(sworn)
+    with pytest.raises(ConsentRefused, match="24 hours"):
+        train(study, now=NOW + 25 * 3600 + 600, watch=unwatched)
+    assert log_of.stat().st_size == before
