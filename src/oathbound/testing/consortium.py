@@ -34,8 +34,8 @@ from oathbound.evidence.predicates import (
     SitePredicate,
     TrainedWithTrustedAggregator,
 )
+from oathbound.evidence.steps import attempts_of, judgement_of, origin
 from oathbound.evidence.trust import Trust
-from oathbound.evidence.verify import attempts_of, judgement_of, origin
 
 NOW: Final = 1_800_000_000
 """The time at which everything here happens, POSIX seconds."""

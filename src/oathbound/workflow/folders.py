@@ -28,7 +28,7 @@ from oathbound.core.record import Exact, Name, Record, Text
 from oathbound.core.study import Member, Policy, Study
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
-from oathbound.evidence.verify import origin
+from oathbound.evidence.steps import origin
 
 MAX_TOML_BYTES = 16 * 1024 * 1024
 

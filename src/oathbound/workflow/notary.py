@@ -16,7 +16,7 @@ from oathbound.evidence.log import Log
 from oathbound.evidence.merkle import root
 from oathbound.evidence.note import Checkpoint, cosign, decode, open_checkpoint, sign_checkpoint, witnesses
 from oathbound.evidence.predicates import Predicate, predicate_of
-from oathbound.evidence.verify import origin
+from oathbound.evidence.steps import origin
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 
 START, MADE = 1, 2

@@ -11,8 +11,9 @@ from oathbound.evidence.contents import BundledLog, Contents
 from oathbound.evidence.log import Log
 from oathbound.evidence.note import decode
 from oathbound.evidence.predicates import Decided, Found, ModelMade
+from oathbound.evidence.steps import attempts_of, judgement_of
 from oathbound.evidence.trust import Trust
-from oathbound.evidence.verify import Verified, attempts_of, judgement_of, verify
+from oathbound.evidence.verify import Verified, verify
 from oathbound.workflow.folders import SiteFolder, StudyFolder, write_file
 from oathbound.workflow.notary import MADE, Consortium, standing, state, stated, witnessed
 

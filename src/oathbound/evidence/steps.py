@@ -1,0 +1,354 @@
+"""What each step of `verify` checks, and what it finds: the numbers are those of `spec/verify.md`.
+
+Every function takes what earlier steps have found, and returns what it found or raises.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, TypeVar
+
+from oathbound.core import accounting
+from oathbound.core.canonical import digest, digest_of, from_canonical
+from oathbound.core.catalogue import is_whole
+from oathbound.core.errors import NotAcceptable, NotAuthentic, WrongInput
+from oathbound.core.event import SampledGaussian
+from oathbound.core.finding import Auc, DidNotRun, NotMeasurable, TruePositiveRate, audit_seed
+from oathbound.core.gates import Attempted, Judgement, judge
+from oathbound.core.study import Policy
+from oathbound.evidence.contents import BundledLog
+from oathbound.evidence.envelope import Signed, open_envelope
+from oathbound.evidence.keys import Party
+from oathbound.evidence.merkle import leaf_hash, root
+from oathbound.evidence.note import Checkpoint, open_checkpoint, witnesses
+from oathbound.evidence.predicates import (
+    Admission,
+    Charged,
+    Decided,
+    Found,
+    ModelMade,
+    Oath,
+    Predicate,
+    SitePredicate,
+    TrainedWithTrustedAggregator,
+    predicate_of,
+)
+
+CLOCK_SKEW_SECONDS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSeen:
+    """A checkpoint's size, its identity, and its witnesses' times."""
+
+    size: int
+    digest: str
+    times: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A verified statement: its identity, its signer, and what it says."""
+
+    identity: str
+    signer: Party
+    predicate: Predicate
+
+
+_P = TypeVar("_P", bound=Predicate)
+
+
+def origin(policy: Policy, operator: str) -> str:
+    """Return the origin of an operator's log of a study: the first line of its checkpoints."""
+    return f"oathbound.invalid/{policy.study}/{operator}"
+
+
+def open_leaf(leaf: bytes, parties: Mapping[str, Party]) -> Stated:
+    """(3) Return the statement in a leaf, its signatures verified and its predicate typed."""
+    signed: Signed = open_envelope(leaf, parties)
+    return Stated(identity=signed.identity, signer=signed.signer, predicate=predicate_of(signed.statement))
+
+
+def policy_of(data: bytes) -> Policy:
+    """(4) Return the policy, which must be in its one form."""
+    value = from_canonical(data, what="the policy")
+    try:
+        policy = Policy.parse(data, what="the policy")
+    except WrongInput as error:
+        raise NotAcceptable(error.message, hint=error.hint) from None
+    if policy.plain() != value:
+        raise NotAcceptable("the policy is not in its one form")
+    return policy
+
+
+def heads_of(operator: str, log: BundledLog, party: Party, policy: Policy) -> list[tuple[bytes, Checkpoint]]:
+    """(5) Return the checkpoints of a log, whose leaves must have their roots, with their notes."""
+    hashes = [leaf_hash(leaf) for leaf in log.leaves]
+    heads = [(note, open_checkpoint(note, party, origin(policy, operator))) for note in log.checkpoints]
+    sizes = [head.size for _, head in heads]
+    if not heads or sizes != sorted(set(sizes)) or sizes[-1] != len(hashes):
+        raise NotAuthentic(
+            f"the checkpoints of the log of {operator} do not ascend to cover all of its leaves"
+        )
+    for _, head in heads:
+        if root(hashes[: head.size]) != head.root:
+            raise NotAuthentic(
+                f"the leaves of the log of {operator} do not have the root of checkpoint {head.size}"
+            )
+    return heads
+
+
+def check_oaths(policy: Policy, statements: Sequence[Stated], parties: Mapping[str, Party]) -> None:
+    """(4) Refuse other parties than the policy's, a statement for another policy, or a missing oath."""
+    members = (policy.coordinator, *policy.sites)
+    for member in members:
+        party = parties.get(member.name)
+        if party is None or party.fingerprint != member.fingerprint:
+            raise NotAcceptable(f"the keys of {member.name} are not those that the policy names")
+    if len(parties) != len(members):
+        raise NotAcceptable("the bundle holds keys of somebody whom the policy does not name")
+    for statement in statements:
+        if statement.predicate.policy_digest != policy.digest:
+            raise NotAcceptable(f"{statement.signer.name} made a statement for another policy")
+    sworn = {statement.signer.name for statement in statements if isinstance(statement.predicate, Oath)}
+    missing = sorted({site.name for site in policy.sites} - sworn)
+    if missing:
+        raise NotAcceptable(f"{missing[0]} did not swear to the policy")
+
+
+def check_role(statement: Stated, policy: Policy) -> None:
+    """(6) Refuse a statement that is not its signer's to make."""
+    predicate, signer = statement.predicate, statement.signer
+    maker = predicate.site if isinstance(predicate, SitePredicate) else policy.coordinator.name
+    if signer.name != maker or (isinstance(predicate, SitePredicate) and policy.site(maker) is None):
+        raise NotAcceptable(f"a {predicate.kind} statement of {maker} is signed by {signer.name}")
+    if isinstance(predicate, Found) and predicate.finding.site != predicate.site:
+        raise NotAcceptable(f"{predicate.site} states a finding of {predicate.finding.site}")
+
+
+def witnessed_head(
+    note: bytes, head: Checkpoint, policy: Policy, parties: Mapping[str, Party], at: int
+) -> CheckpointSeen:
+    """(7) Return a checkpoint with its witnesses' times, of whom there must be enough."""
+    operator = head.origin.rsplit("/", 1)[-1]
+    cosigned = [seen for seen in witnesses(note, parties) if policy.site(seen.name) and seen.name != operator]
+    names = {seen.name for seen in cosigned}
+    needed = policy.witnesses_needed(operator)
+    if len(names) < needed:
+        raise NotAcceptable(
+            f"checkpoint {head.size} of the log of {operator} has {len(names)} of {needed} witnesses needed"
+        )
+    if any(seen.time > at + CLOCK_SKEW_SECONDS for seen in cosigned):
+        raise NotAcceptable(
+            f"checkpoint {head.size} of the log of {operator} was cosigned after the time of verification",
+            hint="check this machine's clock, or give the time with --at",
+        )
+    times = tuple(sorted(seen.time for seen in cosigned))
+    return CheckpointSeen(size=head.size, digest=head.identity, times=times)
+
+
+def check_complete(
+    study: Sequence[Stated],
+    history: Mapping[str, Sequence[Stated]],
+    seen: Mapping[str, tuple[CheckpointSeen, ...]],
+    policy: Policy,
+) -> None:
+    """(8) Refuse a study's log that withholds a site's statement, or adds one."""
+    for site, own in history.items():
+        logged = {s.identity for s in own}
+        shown = {s.identity for s in study if s.signer.name == site}
+        if logged - shown:
+            raise NotAcceptable(
+                f"the study's log withholds {len(logged - shown)} statements that {site} logged"
+            )
+        if shown - logged:
+            raise NotAcceptable(f"{len(shown - logged)} statements of {site} are not in its own log")
+    heads = {site.name: seen[site.name][-1].digest for site in policy.sites}
+    if last_decision(study).heads != heads:
+        raise NotAcceptable("the decision does not rest on the heads of the sites' logs in this bundle")
+
+
+def check_order(study: Sequence[Stated], start: CheckpointSeen, made: CheckpointSeen) -> None:
+    """(9) Refuse a statement on the wrong side of the start of training, or of the audit."""
+    for index, statement in enumerate(study):
+        predicate = statement.predicate
+        before_start = isinstance(predicate, (Oath, Admission))
+        before_model = before_start or isinstance(
+            predicate, (Charged, TrainedWithTrustedAggregator, ModelMade)
+        )
+        if before_start != (index < start.size):
+            raise NotAcceptable(f"a {predicate.kind} statement is on the wrong side of the start of training")
+        if before_model != (index < made.size):
+            raise NotAcceptable(
+                f"a {predicate.kind} statement is on the wrong side of the start of the audit"
+            )
+        if (
+            isinstance(predicate, (Charged, TrainedWithTrustedAggregator, ModelMade))
+            and predicate.run != start.digest
+        ):
+            raise NotAcceptable(f"a {predicate.kind} statement cites another start of training")
+        if isinstance(predicate, Found) and predicate.run != made.digest:
+            raise NotAcceptable("a finding cites another checkpoint of the model")
+    if max(start.times) > min(made.times) + CLOCK_SKEW_SECONDS:
+        raise NotAcceptable("by its witnesses' clocks the audit began before training")
+
+
+def check_fresh(admissions: Sequence[Admission], policy: Policy, start: CheckpointSeen) -> None:
+    """(10) Refuse a cohort that is empty, larger than planned, or of stale consents."""
+    oldest = max(start.times) - policy.consent.staleness_hours * 3600
+    for admission in admissions:
+        if not oldest <= admission.as_of <= min(start.times) + CLOCK_SKEW_SECONDS:
+            raise NotAcceptable(
+                f"{admission.site} read its consents more than {policy.consent.staleness_hours} hours "
+                "before training, or after it started"
+            )
+        if not admission.members or not admission.held_out:
+            raise NotAcceptable(f"{admission.site} admitted no members, or none to hold out")
+        if admission.members > policy.training.members:
+            raise NotAcceptable(f"{admission.site} admitted more members than the policy plans for all sites")
+
+
+def check_training(
+    training: TrainedWithTrustedAggregator, model: ModelMade, charges: Sequence[Charged], policy: Policy
+) -> None:
+    """(11) Refuse a training that departs from the plan, and a model that it did not make."""
+    if training.steps != policy.training.steps:
+        raise NotAcceptable(f"{training.steps} steps were taken; the policy plans {policy.training.steps}")
+    if not training.steps <= training.attempts <= policy.training.attempts:
+        raise NotAcceptable(
+            f"{training.attempts} attempts were made; the policy allows {policy.training.attempts}"
+        )
+    for charged in charges:
+        if not training.steps <= charged.event.attempts <= training.attempts:
+            raise NotAcceptable(f"the attempts that {charged.site} charged do not fit those of the training")
+    if model.weights != training.last_weights or model.model != digest_of(model.files):
+        raise NotAcceptable("the model is not the one that the training made")
+
+
+def epsilon_spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
+    """Return the largest epsilon that any site's members spent, or None where no bound holds."""
+    if policy.budget is None:
+        if any(isinstance(charged.event, SampledGaussian) for charged in charges):
+            raise NotAcceptable("a site charged a private event in a study without privacy")
+        return None
+    budget, plan = policy.budget, policy.training
+    honest = policy.min_sites - policy.colluding
+    least = accounting.share_sigma(
+        noise_multiplier=budget.noise_multiplier, ring_norm=plan.ring_norm, honest_shares=honest
+    )
+    spent = []
+    for charged in charges:
+        event = charged.event
+        if not (
+            isinstance(event, SampledGaussian)
+            and (event.sampling_rate, event.ring_norm) == (plan.sampling_rate, plan.ring_norm)
+            and (event.honest_shares, event.shares) == (honest, len(policy.sites))
+            and event.share_sigma >= least
+            and event.tail >= accounting.SAMPLER_TAIL
+        ):
+            raise NotAcceptable(f"{charged.site} charged another mechanism than the policy's")
+        try:
+            spent.append(accounting.epsilon(event, budget.delta))
+        except WrongInput as error:
+            raise NotAcceptable(f"the event of {charged.site} has no epsilon: {error.message}") from None
+    if max(spent) > budget.epsilon:
+        raise NotAcceptable(f"epsilon {max(spent)} was spent; the policy allows {budget.epsilon}")
+    return max(spent)
+
+
+def attempts_of(history: Sequence[Found]) -> list[tuple[Found, int]]:
+    """Return one site's findings, each with the number of its attempt: how often that test had been run.
+
+    A finding that repeats an earlier one exactly is a replay, and counts once.
+    """
+    numbered: list[tuple[Found, int]] = []
+    for found in dict.fromkeys(history):
+        before = sum(earlier.finding.test == found.finding.test for earlier, _ in numbered)
+        numbered.append((found, before + 1))
+    return numbered
+
+
+def check_findings(
+    attempts: Sequence[tuple[Found, int]], model: ModelMade, policy: Policy, admissions: Sequence[Admission]
+) -> None:
+    """(13) Refuse a finding about another model, in part, or with a seed that was not committed to."""
+    committed = {admission.site: admission.nonce_digest for admission in admissions}
+    for found, _ in attempts:
+        finding = found.finding
+        if finding.model != model.model:
+            raise NotAcceptable(f"a finding of {finding.site} is about another model")
+        seed = audit_seed(
+            policy=policy.digest, model=model.model, nonce=found.nonce, test=finding.test, site=finding.site
+        )
+        if digest(found.nonce.encode()) != committed[finding.site] or finding.seed != seed:
+            raise NotAcceptable(f"{finding.site} committed to another seed of {finding.test}")
+        if not is_whole(finding):
+            raise NotAcceptable(
+                f"the finding of {finding.test} at {finding.site} is not all that the test measures"
+            )
+
+
+def check_counts(attempts: Sequence[tuple[Found, int]], admissions: Sequence[Admission]) -> None:
+    """Refuse findings on other patients than were admitted; an excess is on the carriers among them."""
+    admitted = {admission.site: (admission.members, admission.held_out) for admission in admissions}
+    for found, _ in attempts:
+        measures = () if isinstance(found.finding.outcome, DidNotRun) else found.finding.outcome.measures
+        for measure in measures:
+            members, held_out = admitted[found.site]
+            if isinstance(measure, (Auc, TruePositiveRate)):
+                fits = (measure.members, measure.held_out) == (members, held_out)
+            else:
+                fits = isinstance(measure, NotMeasurable) or (
+                    measure.members <= members and measure.held_out <= held_out
+                )
+            if not fits:
+                raise NotAcceptable(f"a finding of {found.site} is on other patients than it admitted")
+
+
+def judgement_of(policy: Policy, attempts: Sequence[tuple[Found, int]]) -> Judgement:
+    """Return the verdict on one model, from the numbered findings of all sites."""
+    attempted = [Attempted(finding=found.finding, attempt=number) for found, number in attempts]
+    return judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), attempted)
+
+
+def each(statements: Sequence[Stated], kind: type[_P]) -> list[_P]:
+    """Return the predicates of one kind, in order, each statement once; none is refused."""
+    unique = {s.identity: s.predicate for s in statements if isinstance(s.predicate, kind)}
+    if not unique:
+        raise NotAcceptable(f"the study's log holds no {kind.kind} statement")
+    return list(unique.values())
+
+
+def the_one(statements: Sequence[Stated], kind: type[_P]) -> _P:
+    """Return the only predicate of its kind."""
+    found = each(statements, kind)
+    if len(found) != 1:
+        raise NotAcceptable(
+            f"the study's log holds {len(found)} {kind.kind} statements; it must be exactly one"
+        )
+    return found[0]
+
+
+def one_of_each_site(statements: Sequence[Stated], kind: type[_P], policy: Policy) -> tuple[_P, ...]:
+    """Return the predicates of a kind that each site makes exactly once."""
+    found = each(statements, kind)
+    sites = [getattr(predicate, "site", "") for predicate in found]
+    if sorted(sites) != sorted(site.name for site in policy.sites):
+        raise NotAcceptable(f"there must be one {kind.kind} statement of each site")
+    return tuple(found)
+
+
+def last_decision(study: Sequence[Stated]) -> Decided:
+    """Return the decision in which the study's log must end."""
+    predicate = study[-1].predicate
+    if not isinstance(predicate, Decided):
+        raise NotAcceptable("the study's log does not end in a decision")
+    return predicate
+
+
+def checkpoint_cited(log: Sequence[CheckpointSeen], run: str, what: str) -> CheckpointSeen:
+    """Return the checkpoint that something cites; the bundle must hold it."""
+    for seen in log:
+        if seen.digest == run:
+            return seen
+    raise NotAcceptable(f"{what} cites a checkpoint that the bundle does not hold")
