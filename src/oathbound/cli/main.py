@@ -1,8 +1,10 @@
 """`oathbound VERB [OBJECT] [--option value]`: the verbs, and the one place where errors become exit codes."""
 
 import errno
-import os
+import functools
+import io
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,8 +12,11 @@ import typer
 from oathbound import __version__
 from oathbound.cli import output
 from oathbound.cli.verbs import admit, audit, check, demo, init, join, oath, release, report, train, verify
-from oathbound.core.errors import OathboundError
+from oathbound.core.errors import Interrupted, OathboundError
 from oathbound.core.exits import Exit
+
+FULL_OR_FORBIDDEN = frozenset({errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT})
+"""What the machine cannot do now; every other system error is a wrong path."""
 
 EXTRAS = frozenset({"numpy", "pandas", "polars", "safetensors", "torch"})
 """Packages that a base install, which verifies, does without."""
@@ -25,8 +30,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _guarded(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return the command with Ctrl-C as an error of ours: Typer would end the process without a word."""
+
+    @functools.wraps(command)
+    def guarded(**options: object) -> int | None:
+        try:
+            return command(**options)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; what was done is kept", hint="the same command goes on where it stopped"
+            ) from None
+
+    return guarded
+
+
 for module in (init, join, oath, check, admit, train, audit, release, verify, report, demo):
-    app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
+    app.command(name=module.__name__.rsplit(".", 1)[-1])(_guarded(module.command))
 
 
 def _version(asked: bool) -> None:
@@ -48,6 +69,9 @@ def main(
 
 def run() -> None:
     """Run the command line and end the process with one of `Exit`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except OathboundError as error:
@@ -55,24 +79,19 @@ def run() -> None:
         code = error.exit
     except typer.TyperException as error:
         output.complain(
-            error.format_message(), "oathbound --help lists the verbs, oathbound VERB --help their options"
+            error.format_message().partition("\n")[0],
+            "oathbound --help lists the verbs, oathbound VERB --help their options",
         )
         code = Exit.WRONG_INPUT
-    except (KeyboardInterrupt, typer.Abort):
-        output.complain("interrupted; what was done is kept", "the same command goes on where it stopped")
+    except typer.Abort:
+        output.complain("interrupted; what was done is kept")
         code = Exit.INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in EXTRAS:
             raise
         output.complain(f"{error.name} is not installed", "pip install 'oathbound[train,audit]'")
         code = Exit.UNAVAILABLE
-    except BrokenPipeError:
-        # the reader of our output has gone; nothing is left to say to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.DONE
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}:
-            raise
         output.complain(f"{error.strerror}: {error.filename or 'a file'}", "what was done is kept")
-        code = Exit.UNAVAILABLE
+        code = Exit.UNAVAILABLE if error.errno in FULL_OR_FORBIDDEN else Exit.WRONG_INPUT
     raise SystemExit(int(code or Exit.DONE))

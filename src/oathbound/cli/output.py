@@ -1,6 +1,7 @@
 """What a person sees: the answer on stdout and nothing else there; progress, notes and errors on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +30,12 @@ class Advance(Protocol):
 
 def answer(text: str, data: dict[str, Any], form: Format) -> None:
     """Print the answer as text, or as JSON with sorted keys."""
-    sys.stdout.write((json.dumps(data, indent=2, sort_keys=True) if form is Format.JSON else text) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write((json.dumps(data, indent=2, sort_keys=True) if form is Format.JSON else text) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone: nothing is left to say to it, and the exit code still says the verdict.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:

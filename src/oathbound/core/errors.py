@@ -8,6 +8,7 @@
     │   ├── ConsentRefused
     │   ├── BudgetRefused          facts: `needed`, `allowed`
     │   └── ProtocolRefused        a message that breaks the training protocol
+    ├── Interrupted         130    somebody pressed Ctrl-C
     ├── NotAuthentic         10    facts: `step` of `verify`
     └── NotAcceptable        11    facts: `step` of `verify`
 
@@ -70,6 +71,12 @@ class BudgetRefused(Refused):
 
 class ProtocolRefused(Refused):
     """A message that the training protocol forbids: replayed, out of order, or for another plan or model."""
+
+
+class Interrupted(OathboundError):
+    """Somebody asked the process to stop; what was done is kept."""
+
+    exit = Exit.INTERRUPTED
 
 
 class _VerifyError(OathboundError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.data.commitment import window_position
 from oathbound.data.consent import Consent, Deny, Request, decide
-from oathbound.data.disclosure import rounded
+from oathbound.data.disclosure import rounded, spoken
 from oathbound.hazmat.random import permutation
 
 if TYPE_CHECKING:
@@ -158,10 +158,14 @@ def admit(
     copies = source.duplicates(eligible) if eligible else frozenset()
     reasons |= dict.fromkeys(copies, "record is a duplicate")
     excluded = Counter(reason for reason in reasons.values() if reason is not None)
-    cohort = restored(
-        terms.study, terms.policy_digest, _draw(sorted(eligible - copies), terms.shares, permute)
-    )
-    return Admission(cohort, Tally(len(subjects), excluded))
+    parts = _draw(sorted(eligible - copies), terms.shares, permute)
+    if not parts["members"] or not parts["held_out"]:
+        told = ", ".join(f"{reason} ({spoken(count)})" for reason, count in sorted(excluded.items()))
+        raise NothingExamined(
+            f"nobody was admitted as a member, or nobody held out; not admitted: {told or 'nobody'}",
+            hint="look at the consents, the window and held_out",
+        )
+    return Admission(restored(terms.study, terms.policy_digest, parts), Tally(len(subjects), excluded))
 
 
 def _exclusion(terms: Terms, consents: Sequence[Consent], key: bytes | None, at: datetime) -> str | None:

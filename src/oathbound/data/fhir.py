@@ -7,7 +7,7 @@ marked `opaque` or not `understood`, so that it cannot permit and can still deny
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal, NamedTuple
 
@@ -162,6 +162,10 @@ def read_consents(path: Path) -> ConsentFile:
         ) from None
     if not number:
         raise NothingExamined("the consent file is empty", hint="export Consent resources as FHIR R4 NDJSON")
+    if quarantined == number:
+        raise NothingExamined(
+            "no line of the consent file is a FHIR R4 Consent", hint="NDJSON: one JSON object on each line"
+        )
     return ConsentFile(tuple(consents), quarantined)
 
 
@@ -291,6 +295,9 @@ def _moment(text: str) -> tuple[datetime, datetime]:
     if match is None:
         raise WrongInput("a consent holds a date that is not a FHIR dateTime")
     year, month, day, clock, fraction = match.groups()
+    if int(year) == MAXYEAR:
+        # 9999 is how records say that a period has no end.
+        return datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     try:
         if clock is not None:
             first = datetime.fromisoformat(text).astimezone(UTC)

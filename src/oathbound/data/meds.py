@@ -5,6 +5,7 @@ file, column and a suppressed count, never by a value.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ def open_meds(options: Mapping[str, str], base: Path) -> Meds:
     if set(options) != {"path"}:
         raise WrongInput("a meds source has one option: path", hint='path = "meds" in site.toml')
     folder = base / options["path"]
-    paths = sorted((folder / "data").rglob("*.parquet"))
+    paths = sorted(_shards(folder / "data"))
     if not paths:
         raise WrongInput(
             "the meds source holds no data/**/*.parquet", hint="is path the folder that holds data/?"
@@ -188,10 +189,23 @@ def _events(folder: Path, path: Path, subjects: frozenset[int]) -> pl.DataFrame:
         )
 
 
+def _shards(data: Path) -> Iterator[Path]:
+    """Yield every shard below a folder, through links too; `WrongInput` if one cannot be listed."""
+
+    def refuse(error: OSError) -> None:
+        if data.exists():
+            raise WrongInput(f"a folder of the meds source cannot be listed: {error.strerror}") from None
+
+    for folder, _, names in os.walk(data, followlinks=True, onerror=refuse):
+        yield from (Path(folder) / name for name in names if name.endswith(".parquet"))
+
+
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
     # A damaged file makes polars panic now and then; its panic is not an `Exception`.
     try:
         yield
+    except PermissionError:
+        raise WrongInput(f"{name} cannot be read: permission denied") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         raise WrongInput(f"{name} is not a parquet file that can be read", hint="write it again") from None

@@ -121,6 +121,25 @@ class SiteStore:
             raise ProtocolRefused("this study has no cohort here", hint="`oathbound admit` comes first")
         return cohort
 
+    def holds_cohort(self, study: str) -> bool:
+        """Return whether the study's cohort is recorded."""
+        with translated(self.path):
+            return self._cohort(study) is not None
+
+    def check_affordable(
+        self, study: str, epsilon: Decimal, delta: Decimal, limit_epsilon: Decimal, limit_delta: Decimal
+    ) -> None:
+        """Raise `BudgetRefused` if `reserve` would; nothing is written."""
+        most_epsilon, most_delta = self._most_reserved(study)
+        most_epsilon, most_delta = most_epsilon + Fraction(epsilon), most_delta + Fraction(delta)
+        if most_epsilon > Fraction(limit_epsilon) or most_delta > Fraction(limit_delta):
+            raise BudgetRefused(
+                "a member's reservations over all studies would exceed the site's limit",
+                needed=decimal_text(_decimal(most_epsilon)),
+                allowed=decimal_text(limit_epsilon),
+                hint="the limit is in site.toml; another study can admit other patients, or reserve less",
+            )
+
     def reserve(
         self, study: str, epsilon: Decimal, delta: Decimal, limit_epsilon: Decimal, limit_delta: Decimal
     ) -> None:
@@ -136,15 +155,7 @@ class SiteStore:
         with self._writing():
             if self._reserved_before(study, amounts):
                 return
-            most_epsilon, most_delta = self._most_reserved(study)
-            most_epsilon, most_delta = most_epsilon + Fraction(epsilon), most_delta + Fraction(delta)
-            if most_epsilon > Fraction(limit_epsilon) or most_delta > Fraction(limit_delta):
-                raise BudgetRefused(
-                    "a member's reservations over all studies would exceed the site's limit",
-                    needed=decimal_text(_decimal(most_epsilon)),
-                    allowed=decimal_text(limit_epsilon),
-                    hint="admit other patients (another window), or reserve less",
-                )
+            self.check_affordable(study, epsilon, delta, limit_epsilon, limit_delta)
             self._connection.execute("INSERT INTO reservation VALUES (?, ?, ?)", (study, *amounts))
 
     def reserve_unbounded(self, study: str) -> None:
@@ -254,7 +265,7 @@ class SiteStore:
                     "a member was used in a study without a bound, so no budget holds for them",
                     needed="unbounded",
                     allowed="bounded",
-                    hint="admit anew; admission excludes such patients from private studies",
+                    hint="a new study excludes such patients when it admits",
                 )
             sums[subject] = (sums[subject][0] + Fraction(epsilon), sums[subject][1] + Fraction(delta))
         return (

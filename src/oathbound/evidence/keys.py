@@ -9,6 +9,7 @@ Every key is HKDF-SHA256 (RFC 5869) of the root seed with its own label, so that
 purpose can never serve another, and one small file is all that a site keeps. The page is `spec/keys.md`.
 """
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -150,20 +151,23 @@ class Secret(Record):
 
     def save(self, path: Path) -> None:
         """Write a new file that only its owner can read, durably. `WrongInput` when the file exists."""
+        # Written beside its place and linked when whole: a crash leaves no half of a key under its name.
+        unfinished = path.with_name(f".{path.name}.new")
         try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise WrongInput(f"{path} exists", hint="a key is never overwritten; name another file") from None
-        except OSError as error:
-            raise Unavailable(f"the secret key file {path} cannot be made: {error.strerror}") from None
-        try:
+            unfinished.unlink(missing_ok=True)
+            file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(file, "wb") as stream:
                 stream.write(canonical(self.plain()) + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
+            path.hardlink_to(unfinished)
+        except FileExistsError:
+            raise WrongInput(f"{path} exists", hint="a key is never overwritten; name another file") from None
         except OSError as error:
-            path.unlink()
             raise Unavailable(f"the secret key file {path} cannot be written: {error.strerror}") from None
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
 
     def party(self) -> Party:
         """Return the public keys."""

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest, digest_of, from_canonical
-from oathbound.core.errors import WrongInput
+from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.record import Record
 from oathbound.core.study import Architecture, Vocabulary
 from oathbound.models.tokenizer import Tokenizer
@@ -160,7 +160,9 @@ def _appearing(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     except OSError as error:
-        raise WrongInput(f"{path} cannot be written: {error.strerror}") from None
+        raise Unavailable(
+            f"{path} cannot be written: {error.strerror}", hint="is the disk full, or read-only?"
+        ) from None
 
 
 def _sync(folder: Path) -> None:

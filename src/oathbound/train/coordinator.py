@@ -73,12 +73,13 @@ class Coordinator:
     def begin(self) -> dict[str, bytes]:
         """Open the next attempt and return the message for each site.
 
-        Raises `BudgetRefused` if the plan has no attempt left, `ProtocolRefused` if one is open or none is
-        needed.
+        Raises `BudgetRefused` if the plan has not an attempt left for every step, `ProtocolRefused` if one is
+        open or none is needed.
         """
         if self._open is not None or self.finished:
             raise ProtocolRefused("no attempt can begin while one is open, or after the last step")
-        if self._attempt >= self._plan.training.attempts:
+        training = self._plan.training
+        if training.attempts - self._attempt < training.steps - self._step:
             raise attempts_used_up(self._plan)
         self._attempt += 1
         label = Label(

@@ -103,7 +103,7 @@ def attempts_used_up(plan: Plan) -> BudgetRefused:
     """Return the error that says that the plan has no attempt left."""
     attempts = plan.training.attempts
     return BudgetRefused(
-        f"all {attempts} attempts of the plan are charged",
+        f"of all {attempts} attempts of the plan too few are left",
         needed=str(plan.epsilon(attempts + 1) or "unbounded"),
         allowed=str(plan.privacy.budget.epsilon) if plan.privacy else "unbounded",
         hint="a new study, signed by every site, can plan for more attempts than steps",

@@ -28,12 +28,19 @@ def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
     with study.locked(), site.log(policy) as own, study.log() as log, SiteStore.open(site.state) as store:
         mine = {name: secret.party()}
         if policy.digest not in {oath.policy_digest for oath in stated(own, Oath, mine)}:
-            raise Refused(f"{name} has not sworn to this policy", hint=f"first: oathbound oath --site {name}")
+            raise Refused(
+                f"{name} has not sworn to this policy", hint=f"first: oathbound oath --site {name} STUDY"
+            )
         earlier = stated(own, Admission, mine)
         if not earlier:
             if len(log.checkpoints()) >= START:
                 raise Refused("training has started; a cohort is drawn before it")
             earlier = [_admit(site, policy, store, now)]
+        elif not store.holds_cohort(policy.study):
+            raise Refused(
+                f"{name} has admitted, and its cohort is gone from state.sqlite",
+                hint="restore the site's state; a cohort is drawn once, so without it start a new study",
+            )
         state(earlier[0], secret, own, log)
     return earlier[0]
 

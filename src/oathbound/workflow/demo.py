@@ -14,7 +14,7 @@ from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import verify
 from oathbound.workflow.admit import admit_site
 from oathbound.workflow.audit import audit_site
-from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file
+from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 from oathbound.workflow.init import SITES, write_simulated_consents, write_study, write_trust
 from oathbound.workflow.join import join, secret_in
 from oathbound.workflow.oath import swear
@@ -25,6 +25,9 @@ from oathbound.workflow.watch import Watch
 
 PARTS = "4,3,3"
 """The shares of the cohort's people that the three simulated hospitals hold."""
+
+MARKER = ".oathbound-demo"
+"""Tells a demo's folder from somebody's own study, which `demo` must not touch."""
 
 STUDIES = {"plain": {Verdict.FAIL}, "private": {Verdict.PASS, Verdict.INCONCLUSIVE}}
 """The two studies, and the verdicts that each may end in."""
@@ -52,10 +55,11 @@ def demo(path: Path, *, now: int, bar: Bar) -> Iterator[Stage]:
     Raises `WrongInput` for a folder that holds something else, and `DemoFailed` when a stage ends otherwise
     than it should.
     """
-    if path.is_dir() and any(path.iterdir()) and not (path / "sites").is_dir():
+    if path.is_dir() and any(path.iterdir()) and not (path / MARKER).is_file():
         raise WrongInput(
             f"{path} holds something else than a demo", hint="name a new folder: oathbound demo DIR"
         )
+    write_file(path / MARKER, b"This folder was made by `oathbound demo`; nothing in it is anybody's own.\n")
     members = list(_sites(path, now))
     coordinator = secret_in(path / "plain" / "keys" / "coordinator.key", "coordinator")
     for name in STUDIES:

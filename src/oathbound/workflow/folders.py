@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
+from oathbound.core.errors import NotAuthentic, Refused, Unavailable, WrongInput
 from oathbound.core.record import Exact, Name, Record, Text
 from oathbound.core.study import Member, Policy, Study
 from oathbound.evidence.keys import Party, Secret
@@ -31,6 +31,7 @@ from oathbound.evidence.log import Log
 from oathbound.evidence.steps import origin
 
 MAX_TOML_BYTES = 16 * 1024 * 1024
+MAX_OUT_BYTES = 64 * 1024 * 1024
 
 
 class RecordsAt(Record):
@@ -182,7 +183,13 @@ class StudyFolder:
         return [self.policy.coordinator, *self.policy.sites]
 
     def _party(self, name: str, fingerprint: str) -> Party:
-        party = read_party(self.path / "parties" / f"{name}.json")
+        file = self.path / "parties" / f"{name}.json"
+        if not file.exists():
+            raise Refused(
+                f"{name} did not swear to the policy yet",
+                hint=f"at {name}: oathbound oath --site {name} STUDY",
+            )
+        party = read_party(file)
         if party.fingerprint != fingerprint:
             raise NotAuthentic(f"the keys of {name} are not those that the study names")
         return party
@@ -193,15 +200,17 @@ def read_party(path: Path) -> Party:
     return Party.decode(read_file(path, hint="a party's public keys come from its own `oathbound join`"))
 
 
-def read_file(path: Path, *, hint: str = "") -> bytes:
-    """Return the file's bytes; `WrongInput` when it is missing, unreadable or too large."""
+def read_file(path: Path, *, hint: str = "", most: int = MAX_TOML_BYTES) -> bytes:
+    """Return the file's bytes; `WrongInput` when it is missing (`hint`), unreadable or too large."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_TOML_BYTES + 1)
-    except OSError as error:
+            data = file.read(most + 1)
+    except FileNotFoundError as error:
         raise WrongInput(f"{path} cannot be read: {error.strerror}", hint=hint) from None
-    if len(data) > MAX_TOML_BYTES:
-        raise WrongInput(f"{path} is larger than {MAX_TOML_BYTES} bytes")
+    except OSError as error:
+        raise WrongInput(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > most:
+        raise WrongInput(f"{path} is larger than {most} bytes")
     return data
 
 
@@ -211,6 +220,14 @@ def read_toml(path: Path, *, hint: str = "") -> dict[str, Any]:
         return tomllib.loads(read_file(path, hint=hint).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongInput(f"{path} is not TOML: {error}") from None
+
+
+def check_out(path: Path, beginning: bytes) -> None:
+    """Refuse to write over anything but an earlier file of the same kind, which begins so."""
+    if path.is_dir():
+        raise WrongInput(f"{path} is a folder", hint="name a file")
+    if path.exists() and not read_file(path, most=MAX_OUT_BYTES).startswith(beginning):
+        raise WrongInput(f"{path} is something else, and is not overwritten", hint="name another file")
 
 
 def write_file(path: Path, data: bytes) -> None:

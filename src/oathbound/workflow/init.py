@@ -1,6 +1,7 @@
 """`init`: a commented study file and the coordinator's keys; with an example, sites to play with as well."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -11,7 +12,7 @@ from oathbound.core.errors import WrongInput
 from oathbound.data.invented import invent_records
 from oathbound.data.simulate import generate_consents
 from oathbound.evidence.keys import Party
-from oathbound.workflow.folders import SiteFolder, StudyFolder, read_party, write_file
+from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, read_party, write_file
 from oathbound.workflow.join import join, secret_in
 from oathbound.workflow.records import source_of
 from oathbound.workflow.release import trust_of
@@ -19,6 +20,8 @@ from oathbound.workflow.release import trust_of
 SITES = ("north", "east", "south")
 INVENTED_PATIENTS = 240
 """At each site of the example."""
+
+NAME = re.compile("[a-z][a-z0-9-]{0,62}")
 
 _PLACEHOLDER = "paste the fingerprint that `oathbound join` printed at this site"
 
@@ -35,6 +38,7 @@ def init(path: Path, parties: Sequence[Path]) -> Party:
 
 def init_example(path: Path, *, now: int) -> Party:
     """Make a study of three invented hospitals that runs as it is, with their folders and a trust file."""
+    study_name(path)
     parties = []
     for number, name in enumerate(SITES, start=1):
         site = path / "sites" / name
@@ -47,18 +51,30 @@ def init_example(path: Path, *, now: int) -> Party:
     return coordinator
 
 
+def study_name(path: Path) -> str:
+    """Return the name of the study in a folder, which is the folder's; `WrongInput` if it cannot be one."""
+    name = path.resolve().name
+    if not NAME.fullmatch(name):
+        raise WrongInput(
+            f"a study cannot be named {name!r}, after its folder",
+            hint="choose a folder of lower-case letters, digits and hyphens, beginning with a letter",
+        )
+    return name
+
+
 def write_study(path: Path, template: str, sites: Sequence[tuple[str, str]], *, folder: str) -> Party:
     """Write a template's study file and the coordinator's keys; `WrongInput` if another study is there."""
+    name = study_name(path)
     secret = secret_in(path / "keys" / "coordinator.key", "coordinator")
     party = secret.party()
     tables = "".join(
         f'[[policy.sites]]\nname = "{name}"\nfingerprint = "{print_}"\n\n' for name, print_ in sites
     )
     text = Template((files("oathbound.workflow") / "templates" / template).read_text()).substitute(
-        study=path.resolve().name, coordinator=party.fingerprint, sites=tables, folder=folder
+        study=name, coordinator=party.fingerprint, sites=tables, folder=folder
     )
     file = path / "study.toml"
-    if file.exists() and file.read_text() != text:
+    if file.exists() and read_file(file) != text.encode():
         raise WrongInput(f"{file} exists", hint="a study is not overwritten; name another folder")
     write_file(path / ".gitignore", b"keys/\nrun/\nsites/\n")
     write_file(path / "parties" / "coordinator.json", party.encoded())

@@ -13,6 +13,9 @@ def model_files(path: Path) -> dict[str, str]:
     if not (path / "model.safetensors").is_file():
         raise WrongInput(f"{path} is not a model folder", hint="a model folder holds model.safetensors")
     files = sorted(path.iterdir())
-    if len(files) > MAX_FILES or not all(file.is_file() for file in files):
-        raise WrongInput(f"{path} holds more than a model")
+    others = [
+        file.name for file in files if file.suffix not in {".json", ".safetensors"} or not file.is_file()
+    ]
+    if others or len(files) > MAX_FILES:
+        raise WrongInput(f"{path} holds more than a model: {', '.join(others[:3])}", hint="move it elsewhere")
     return {file.name: digest(file.read_bytes()) for file in files}

@@ -107,7 +107,7 @@ def _cosigned(note: bytes, log: Log, operator: Secret, consortium: Consortium, n
     for site in consortium.sites:
         if site.file.name in expected:
             if operator.name == consortium.policy.coordinator.name:
-                _check_own(site, consortium.policy, log.leaf_hashes()[: checkpoint.size])
+                _check_own(site, consortium.policy, log.leaves()[: checkpoint.size])
             _remember(site, checkpoint, note, log.leaf_hashes())
             note = cosign(note, site.secret(), now)
     if expected:
@@ -115,10 +115,18 @@ def _cosigned(note: bytes, log: Log, operator: Secret, consortium: Consortium, n
     return note
 
 
-def _check_own(site: SiteFolder, policy: Policy, leaf_hashes: Sequence[bytes]) -> None:
-    """Refuse, for `site`, to cosign a study's log that leaves out what the site itself has stated."""
+def _check_own(site: SiteFolder, policy: Policy, leaves: Sequence[bytes]) -> None:
+    """Refuse, for `site`, to cosign a study's log unless it holds exactly what the site has stated."""
+    party = site.secret().party()
+    mine = {party.fingerprint: party}
     with site.log(policy) as own:
-        if not set(own.leaf_hashes()) <= set(leaf_hashes):
+        kept = set(own.leaves())
+        if any(leaf not in kept and _identity(leaf, mine) for leaf in leaves):
+            raise NotAuthentic(
+                f"{site.file.name} refuses to cosign the study's log: the site's own has lost statements",
+                hint=f"restore the folder {site.path}: it, or a part of it, is older than the study",
+            )
+        if not kept <= set(leaves):
             raise NotAuthentic(
                 f"{site.file.name} refuses to cosign the study's log: it leaves out what the site has stated",
                 hint="a verb was interrupted at that site: run it again, and it delivers its statement",

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from oathbound.core.canonical import canonical
-from oathbound.core.errors import Refused
+from oathbound.core.errors import NotAcceptable, Refused
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.contents import BundledLog, Contents
 from oathbound.evidence.log import Log
@@ -14,7 +14,8 @@ from oathbound.evidence.predicates import Decided, Found, ModelMade
 from oathbound.evidence.steps import attempts_of, judgement_of
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import Verified, verify
-from oathbound.workflow.folders import SiteFolder, StudyFolder, write_file
+from oathbound.workflow.folders import SiteFolder, StudyFolder, check_out, write_file
+from oathbound.workflow.model_files import model_files
 from oathbound.workflow.notary import MADE, Consortium, standing, state, stated, witnessed
 
 
@@ -33,10 +34,13 @@ def release(study: StudyFolder, out: Path, *, now: int) -> Released:
     `NothingExamined` when there is no model.
     """
     policy = study.policy
+    check_out(out, b"PK")
     with study.locked(), study.log() as log:
         consortium, secret = Consortium.of(study), study.secret()
         standing(MADE, log, consortium)
         made = stated(log, ModelMade, consortium.parties)[0]
+        if model_files(study.model) != made.files:
+            raise NotAcceptable(f"{study.model} is not the model that this study trained")
         histories = [_findings(site, consortium) for site in consortium.sites]
         missing = [
             site.file.name for site, found in zip(consortium.sites, histories, strict=True) if not found

@@ -4,7 +4,7 @@ Every step can be repeated after a crash. An attempt that was charged stays char
 the next.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from oathbound.core.canonical import digest
-from oathbound.core.errors import ConsentRefused, NotAcceptable, Refused
+from oathbound.core.errors import ConsentRefused, NotAcceptable, Refused, WrongInput
 from oathbound.core.study import Policy
 from oathbound.data.store import SiteStore
 from oathbound.evidence.keys import Party
 from oathbound.evidence.log import Log
 from oathbound.evidence.note import decode
 from oathbound.evidence.predicates import Admission, Charged, ModelMade, Oath, TrainedWithTrustedAggregator
+from oathbound.evidence.steps import CLOCK_SKEW_SECONDS
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.random import bernoulli
 from oathbound.models.folder import read_model, write_model
@@ -75,10 +76,17 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
         secret = study.secret()
         if earlier := stated(log, ModelMade, consortium.parties):
             milestone(MADE, log, secret, consortium, now)
+            if not study.model.is_dir():
+                raise WrongInput(f"the model's folder {study.model} is gone", hint="restore it from a copy")
             return _already(
                 stated(log, TrainedWithTrustedAggregator, consortium.parties)[0], earlier[0], policy
             )
-        _check_ready(policy, log, consortium.parties, now)
+        _check_ready(policy, log, consortium.parties)
+        stores = [open_files.enter_context(SiteStore.open(site.state)) for site in sites]
+        if not log.checkpoints():
+            _check_fresh(policy, stated(log, Admission, consortium.parties), now)
+            for site, store in zip(sites, stores, strict=True):
+                _check_affordable(site, store, policy)
         start = milestone(START, log, secret, consortium, now)
         run = decode(start)[0].identity
 
@@ -86,13 +94,18 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
         model = build(policy.model, tokenizer.size)
         first = flat(model)
         plan = Plan.of(policy, first.size)
-        stores = [open_files.enter_context(SiteStore.open(site.state)) for site in sites]
         nodes = {
             site.file.name: _node(site, store, policy, plan, run)
             for site, store in zip(sites, stores, strict=True)
         }
         charged = max(store.charged(policy.study).highest for store in stores)
         coordinator = _coordinator(study, plan, run, first, charged)
+        for site, store in zip(sites, stores, strict=True):
+            if store.charged(policy.study).count < coordinator.progress.step:
+                raise Refused(
+                    f"{site.file.name} has charged fewer attempts than steps: its state is an old copy",
+                    hint="restore the newest state.sqlite there: what was charged must not be forgotten",
+                )
         local.run(
             coordinator,
             nodes,
@@ -130,17 +143,21 @@ def _already(trained: TrainedWithTrustedAggregator, made: ModelMade, policy: Pol
     return Trained(made.model, trained.steps, trained.attempts, plan.epsilon(trained.attempts))
 
 
-def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party], now: int) -> None:
-    """Refuse to use a record before every site has sworn and admitted, or when its consents are stale."""
+def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party]) -> None:
+    """Refuse to use a record before every site has sworn and admitted."""
     admissions = stated(log, Admission, parties)
     sworn = {oath.site for oath in stated(log, Oath, parties)}
     for verb, done in (("oath", sworn), ("admit", {admission.site for admission in admissions})):
         missing = [site.name for site in policy.sites if site.name not in done]
         if missing:
-            hint = f"at each of them: oathbound {verb} --site {missing[0]}"
+            hint = f"at each of them: oathbound {verb} --site {missing[0]} STUDY"
             raise Refused(
                 f"no training before every site did `{verb}`: {', '.join(missing)} did not", hint=hint
             )
+
+
+def _check_fresh(policy: Policy, admissions: Sequence[Admission], now: int) -> None:
+    """Refuse, before training starts, consents that `verify` would find stale, or of the future."""
     hours = policy.consent.staleness_hours
     stale = [admission.site for admission in admissions if now - admission.as_of > hours * 3600]
     if stale:
@@ -148,6 +165,19 @@ def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party], now: in
             f"the consents of {', '.join(stale)} were read more than {hours} hours ago",
             hint="a cohort is drawn once: start a new study, whose admission reads them again",
         )
+    early = [admission.site for admission in admissions if admission.as_of > now + CLOCK_SKEW_SECONDS]
+    if early:
+        raise ConsentRefused(
+            f"by this machine's clock {', '.join(early)} has admitted in the future",
+            hint="set the clocks right; the admission's time stands in its statement",
+        )
+
+
+def _check_affordable(site: SiteFolder, store: SiteStore, policy: Policy) -> None:
+    """Refuse, before anything is reserved anywhere, a study that one site's limit does not allow."""
+    if policy.budget is not None:
+        budget, limit = policy.budget, site.file.budget
+        store.check_affordable(policy.study, budget.epsilon, budget.delta, limit.epsilon, limit.delta)
 
 
 def _node(site: SiteFolder, store: SiteStore, policy: Policy, plan: Plan, run: str) -> Node:

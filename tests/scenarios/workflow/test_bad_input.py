@@ -5,6 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,7 +95,7 @@ def test_another_site_and_an_unknown_verb(run, example: Path):
 
 def test_stages_out_of_order(run, example: Path):
     refused(run("admit", "--site", "north", example), 5, "oath")
-    refused(run("train", example), 2)  # no public keys of the sites yet
+    refused(run("train", example), 5, "did not swear")
     assert run("oath", "--site", "north", example).returncode == 0
     edited(example, 'at_most = "0.55"', 'at_most = "0.95"')
     refused(run("oath", "--site", "north", example), 5, "another policy")
@@ -129,6 +133,44 @@ def test_a_spent_budget(run, sworn: Path):
     refused(run("train", sworn), 5, "limit")
 
 
+def test_a_gate_that_no_test_measures(run, example: Path):
+    edited(example, 'metric = "auc"', 'metric = "au-roc"')
+    refused(run("check", example), 2, "au-roc", "auc")
+    refused(run("oath", "--site", "north", example), 2, "au-roc")
+
+
+def test_join_says_what_it_did(run, tmp_path: Path):
+    assert "wrote" in run("join", tmp_path / "s", "--site", "north").stdout
+    assert "found" in run("join", tmp_path / "s", "--site", "north").stdout
+    refused(run("join", tmp_path / "s", "--site", "north", "--part", "1/2"), 2, "site.toml")
+    refused(run("join", tmp_path / "s", "--site", "east"), 2, "folder of north")
+    refused(run("join", tmp_path / "t", "--site", "north", "--records", tmp_path / "nowhere"), 2, "nowhere")
+
+
+def test_a_folder_that_names_no_study(run, tmp_path: Path):
+    refused(run("init", tmp_path / "My Study"), 2, "My Study")
+    refused(run("init", tmp_path / "2026-study", "--example"), 2, "2026-study")
+    assert not any(tmp_path.iterdir())
+
+
+def test_demo_does_not_touch_somebodys_study(run, example: Path):
+    before = {path: path.stat().st_mtime_ns for path in example.rglob("*")}
+    refused(run("demo", example), 2, "something else than a demo")
+    assert {path: path.stat().st_mtime_ns for path in example.rglob("*")} == before
+
+
+def test_lost_state_is_noticed_before_anything_is_spent(run, sworn: Path):
+    state = sworn / "sites" / "north" / "state.sqlite"
+    kept = state.read_bytes()
+    for file in state.parent.glob("state.sqlite*"):
+        file.unlink()
+    refused(run("admit", "--site", "north", sworn), 5, "restore the site's state")
+    state.write_bytes(kept)
+    state.chmod(0o600)
+    shutil.rmtree(sworn / "sites" / "north" / "studies")
+    refused(run("train", sworn), 10, "lost statements", "restore")
+
+
 def test_two_at_once(run, example: Path):
     with (example / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -162,6 +204,37 @@ def test_wrong_bundles(run, bundle: tuple[Path, Path]):
     file.unlink()
     refused(run("verify", file, "--trust", trust, *later), 2)
     refused(run("verify", file.parent, "--trust", trust, *later), 2)
+
+
+def test_reports_overwrite_nothing_else(run, bundle: tuple[Path, Path]):
+    file, trust = bundle
+    kept = trust.read_bytes()
+    refused(run("report", file, "-o", trust, "--trust", trust), 2, "not overwritten")
+    refused(run("report", file, "-o", trust.parent, "--trust", trust), 2, "folder")
+    assert trust.read_bytes() == kept
+
+
+def test_the_verdict_survives_a_reader_that_has_gone(bundle: tuple[Path, Path]):
+    file, trust = bundle
+    command = f"'{sys.executable}' -m oathbound.cli verify '{file}' --trust '{trust}' --at 2027-06-01 | true"
+    ran = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_an_interrupt_is_said_and_loses_nothing(sworn: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oathbound.cli", "train", str(sworn)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (sworn / "run" / "snapshot").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.startswith("error: interrupted")
 
 
 def test_wrong_trust_files(run, bundle: tuple[Path, Path]):

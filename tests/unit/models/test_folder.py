@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from oathbound.core.errors import NotAuthentic, OathboundError, WrongInput
+from oathbound.core.errors import NotAuthentic, OathboundError, Unavailable, WrongInput
 from oathbound.core.study import Architecture, Vocabulary
 from oathbound.models.folder import read_model, write_model
 from oathbound.models.tokenizer import Tokenizer
@@ -60,7 +60,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path, model, tokeni
         write_model(folder, model, tokenizer)
     assert read_model(folder).digest == before
     (tmp_path / "file").write_text("")
-    with pytest.raises(WrongInput, match="cannot be written"):
+    with pytest.raises(Unavailable, match="cannot be written"):
         write_model(tmp_path / "file" / "m", model, tokenizer)
     with pytest.raises(TypeError):
         write_model(tmp_path / "floats", model, tokenizer, lineage={"loss": 0.5})

@@ -8,6 +8,7 @@ import typer
 
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption
+from oathbound.core.errors import WrongInput
 
 
 def command(
@@ -27,6 +28,8 @@ def command(
     """Make a study file and the coordinator's keys."""
     from oathbound.workflow import init  # noqa: PLC0415
 
+    if example and party:
+        raise WrongInput("--example makes its own sites, and takes no --party", hint="leave one of them out")
     if example:
         coordinator = init.init_example(folder, now=int(time.time()))
         steps = f"Next, for each of {', '.join(init.SITES)}: oathbound oath --site NAME {folder}"

@@ -37,6 +37,12 @@ def command(
     """
     from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join  # noqa: PLC0415 - a verb imports what it needs
 
+    there = (folder / "party.json").exists()
+    if there and (records or consents or part):
+        raise WrongInput(f"{folder} is there already", hint=f"edit {folder / 'site.toml'}")
+    for path in filter(None, (records, consents)):
+        if not path.exists():
+            raise WrongInput(f"{path} does not exist", hint="name where the records, or the consents, lie")
     options = {"path": str(records.resolve())} if records else dict(OWN_RECORDS)
     party = join(
         folder,
@@ -44,10 +50,11 @@ def command(
         options=options | _division(part),
         consents=str(consents.resolve()) if consents else OWN_CONSENTS,
     )
+    verb = "found" if there else "wrote"
     text = "\n".join(
         (
             f"{site}: {party.fingerprint}",
-            f"wrote {folder / 'site.toml'}: records and consents; and {folder / 'party.json'}: public keys",
+            f"{verb} {folder / 'site.toml'}: records and consents; and {folder / 'party.json'}: public keys",
             "Tell the fingerprint to the coordinator and to verifiers, by telephone.",
         )
     )
