@@ -28,9 +28,9 @@ class Metric:
 VERDICTS: Final = {
     Verdict.PASS: Said(
         "Passed",
-        "Every gate of this study held.",
+        "Every gate held, over all sites together.",
         "Every attack that the policy names was tried at every site, and over all sites the upper end of "
-        "every interval lies at or below its gate. It does not mean that no attack could ever do better.",
+        "every interval lies at or below its gate. A single site may be exposed more, and no attack tried is not no attack possible.",
     ),
     Verdict.FAIL: Said(
         "Refused",

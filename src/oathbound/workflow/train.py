@@ -4,7 +4,7 @@ Every step can be repeated after a crash. An attempt that was charged stays char
 the next.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -38,6 +38,8 @@ from oathbound.workflow.notary import MADE, START, Consortium, milestone, state,
 from oathbound.workflow.records import tokens_of
 from oathbound.workflow.watch import Watch
 
+MAX_SNAPSHOT_BYTES = 4 * 1024**3
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -60,8 +62,24 @@ class _Members:
         return self.tokens[bernoulli(rate, len(self.tokens))]
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What one call of `train` works with; `stores` are in the order of `sites`, `first` is public."""
+
+    study: StudyFolder
+    plan: Plan
+    run: str
+    first: NDArray[np.float32]
+    sites: Sequence[SiteFolder]
+    stores: Sequence[SiteStore]
+
+    def each_site(self) -> Iterator[tuple[SiteFolder, SiteStore]]:
+        """Yield every site with its store."""
+        return zip(self.sites, self.stores, strict=True)
+
+
 def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
-    """Train the study's model, or go on where an earlier run stopped.
+    """Train the study's model, or go on where an earlier run stopped; a finished training is not run again.
 
     `watch` is told of steps done, steps planned, and epsilon spent of allowed. Raises `Refused` before any
     record is read when a site has not sworn or admitted, or when a patient's budget would break.
@@ -69,78 +87,72 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
     policy = study.policy
     if study.study.run.threads:
         torch.set_num_threads(study.study.run.threads)
-    with study.locked(), ExitStack() as open_files:
-        log = open_files.enter_context(study.log())
+    first = flat(build(policy.model, Tokenizer(policy.vocabulary).size))
+    plan = Plan.of(policy, first.size)
+    with study.locked(), study.log() as log, ExitStack() as open_stores:
         consortium = Consortium.of(study)
-        sites = consortium.sites
-        secret = study.secret()
-        if earlier := stated(log, ModelMade, consortium.parties):
-            milestone(MADE, log, secret, consortium, now)
-            if not study.model.is_dir():
-                raise WrongInput(f"the model's folder {study.model} is gone", hint="restore it from a copy")
-            return _already(
-                stated(log, TrainedWithTrustedAggregator, consortium.parties)[0], earlier[0], policy
-            )
-        _check_ready(policy, log, consortium.parties)
-        stores = [open_files.enter_context(SiteStore.open(site.state)) for site in sites]
-        if not log.checkpoints():
-            _check_fresh(policy, stated(log, Admission, consortium.parties), now)
-            for site, store in zip(sites, stores, strict=True):
-                _check_affordable(site, store, policy)
-        start = milestone(START, log, secret, consortium, now)
-        run = decode(start)[0].identity
-
-        tokenizer = Tokenizer(policy.vocabulary)
-        model = build(policy.model, tokenizer.size)
-        first = flat(model)
-        plan = Plan.of(policy, first.size)
-        nodes = {
-            site.file.name: _node(site, store, policy, plan, run)
-            for site, store in zip(sites, stores, strict=True)
-        }
-        charged = max(store.charged(policy.study).highest for store in stores)
-        coordinator = _coordinator(study, plan, run, first, charged)
-        for site, store in zip(sites, stores, strict=True):
-            if store.charged(policy.study).count < coordinator.progress.step:
-                raise Refused(
-                    f"{site.file.name} has charged fewer attempts than steps: its state is an old copy",
-                    hint="restore the newest state.sqlite there: what was charged must not be forgotten",
-                )
-        local.run(
-            coordinator,
-            nodes,
-            save=lambda snapshot: write_file(study.snapshot, snapshot),
-            on_progress=lambda progress: watch(
-                progress.step, plan.training.steps, _spent(plan, progress.attempt)
-            ),
-        )
-
-        weights = coordinator.weights
-        attempts = max(store.close_charges(policy.study).highest for store in stores)
-        for site, store in zip(sites, stores, strict=True):
-            event = plan.event(store.charged(policy.study).count)
-            statement = Charged(policy_digest=policy.digest, site=site.file.name, run=run, event=event)
-            with site.log(policy) as own:
-                state(statement, site.secret(), own, log)
-        trained = TrainedWithTrustedAggregator(
-            policy_digest=policy.digest,
-            run=run,
-            steps=coordinator.progress.step,
-            attempts=attempts,
-            first_weights=digest(weight_bytes(first)),
-            last_weights=digest(weight_bytes(weights)),
-        )
-        made = _model_made(study, plan, run, weights, tokenizer)
-        state(trained, secret, log)
-        state(made, secret, log)
-        milestone(MADE, log, secret, consortium, now)
-        return Trained(made.model, trained.steps, attempts, plan.epsilon(attempts))
-
-
-def _already(trained: TrainedWithTrustedAggregator, made: ModelMade, policy: Policy) -> Trained:
-    """Return what an earlier run left; a finished training is not run again."""
-    plan = Plan.of(policy, flat(build(policy.model, Tokenizer(policy.vocabulary).size)).size)
+        if not stated(log, ModelMade, consortium.parties):
+            _check_ready(policy, log, consortium.parties)
+            stores = [open_stores.enter_context(SiteStore.open(site.state)) for site in consortium.sites]
+            if not log.checkpoints():
+                _check_fresh(policy, stated(log, Admission, consortium.parties), now)
+                for site, store in zip(consortium.sites, stores, strict=True):
+                    _check_affordable(site, store, policy)
+            start = milestone(START, log, study.secret(), consortium, now)
+            session = _Session(study, plan, decode(start)[0].identity, first, consortium.sites, stores)
+            _state(session, log, _run(session, watch))
+        if not study.model.is_dir():
+            raise WrongInput(f"the model's folder {study.model} is gone", hint="restore it from a copy")
+        milestone(MADE, log, study.secret(), consortium, now)
+        made = stated(log, ModelMade, consortium.parties)[0]
+        trained = stated(log, TrainedWithTrustedAggregator, consortium.parties)[0]
     return Trained(made.model, trained.steps, trained.attempts, plan.epsilon(trained.attempts))
+
+
+def _run(session: _Session, watch: Watch) -> Coordinator:
+    """Take every step that is left, and return the coordinator that took the last."""
+    study, plan, name = session.study, session.plan, session.study.policy.study
+    nodes = {site.file.name: _node(session, site, store) for site, store in session.each_site()}
+    charged = max(store.charged(name).highest for store in session.stores)
+    coordinator = _coordinator(session, charged)
+    for site, store in session.each_site():
+        if store.charged(name).count < coordinator.progress.step:
+            raise Refused(
+                f"{site.file.name} has charged fewer attempts than steps: its state is an old copy",
+                hint="restore the newest state.sqlite there: what was charged must not be forgotten",
+            )
+    local.run(
+        coordinator,
+        nodes,
+        save=lambda snapshot: write_file(study.snapshot, snapshot),
+        on_progress=lambda progress: watch(
+            progress.step, plan.training.steps, _spent(plan, progress.attempt)
+        ),
+    )
+    return coordinator
+
+
+def _state(session: _Session, log: Log, coordinator: Coordinator) -> None:
+    """State what every site charged, what was trained, and the model; write the model's folder."""
+    study, policy, run = session.study, session.study.policy, session.run
+    most = 0
+    for site, store in session.each_site():
+        charges = store.close_charges(policy.study)
+        most = max(most, charges.highest)
+        event = session.plan.event(charges.count)
+        charged = Charged(policy_digest=policy.digest, site=site.file.name, run=run, event=event)
+        with site.log(policy) as own:
+            state(charged, site.secret(), own, log)
+    trained = TrainedWithTrustedAggregator(
+        policy_digest=policy.digest,
+        run=run,
+        steps=coordinator.progress.step,
+        attempts=most,
+        first_weights=digest(weight_bytes(session.first)),
+        last_weights=digest(weight_bytes(coordinator.weights)),
+    )
+    state(trained, study.secret(), log)
+    state(_model_made(session, coordinator.weights), study.secret(), log)
 
 
 def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party]) -> None:
@@ -180,8 +192,9 @@ def _check_affordable(site: SiteFolder, store: SiteStore, policy: Policy) -> Non
         store.check_affordable(policy.study, budget.epsilon, budget.delta, limit.epsilon, limit.delta)
 
 
-def _node(site: SiteFolder, store: SiteStore, policy: Policy, plan: Plan, run: str) -> Node:
+def _node(session: _Session, site: SiteFolder, store: SiteStore) -> Node:
     """Return the site's node: its members' tokens, its ledger and its noise, after the budget is reserved."""
+    plan, policy = session.plan, session.study.policy
     cohort = store.cohort(policy.study)
     if cohort.policy_digest != policy.digest:
         raise Refused(f"{site.file.name} admitted its patients for another policy")
@@ -194,7 +207,7 @@ def _node(site: SiteFolder, store: SiteStore, policy: Policy, plan: Plan, run: s
     tokens = tokens_of(site, cohort, cohort.members, tokenizer, policy.model.length)
     return Node(
         site=site.file.name,
-        run=run,
+        run=session.run,
         plan=plan,
         model=build(policy.model, tokenizer.size),
         sampler=_Members(tokens),
@@ -203,21 +216,21 @@ def _node(site: SiteFolder, store: SiteStore, policy: Policy, plan: Plan, run: s
     )
 
 
-def _coordinator(
-    study: StudyFolder, plan: Plan, run: str, first: NDArray[np.float32], charged: int
-) -> Coordinator:
+def _coordinator(session: _Session, charged: int) -> Coordinator:
     """Return a new coordinator, or the one that stopped; its next attempt is above every charged one."""
+    study, plan, run = session.study, session.plan, session.run
     if study.snapshot.exists():
-        return Coordinator.restore(read_file(study.snapshot), plan=plan, run=run, charged=charged)
-    snapshot = Coordinator(plan=plan, run=run, weights=first).snapshot()
+        snapshot = read_file(study.snapshot, most=MAX_SNAPSHOT_BYTES)
+    else:
+        snapshot = Coordinator(plan=plan, run=run, weights=session.first).snapshot()
     return Coordinator.restore(snapshot, plan=plan, run=run, charged=charged)
 
 
-def _model_made(
-    study: StudyFolder, plan: Plan, run: str, weights: NDArray[np.float32], tokenizer: Tokenizer
-) -> ModelMade:
+def _model_made(session: _Session, weights: NDArray[np.float32]) -> ModelMade:
     """Write the model's folder, unless it is there, and return the statement about it."""
+    study, plan, run = session.study, session.plan, session.run
     policy = study.policy
+    tokenizer = Tokenizer(policy.vocabulary)
     model = build(policy.model, tokenizer.size)
     load_flat(model, weights)
     if not study.model.exists():
