@@ -30,7 +30,8 @@ VERDICTS: Final = {
         "Passed",
         "Every gate held, over all sites together.",
         "Every attack that the policy names was tried at every site, and over all sites the upper end of "
-        "every interval lies at or below its gate. A single site may be exposed more, and no attack tried is not no attack possible.",
+        "every interval lies at or below its gate. A single site may be exposed more than that, and it does "
+        "not mean that no attack could ever do better.",
     ),
     Verdict.FAIL: Said(
         "Refused",
