@@ -1,7 +1,8 @@
 """The README's first screen is a real run: its stages, verdicts and exit codes are those of the demo.
 
-Noise and draws come from the system's random source, so numbers differ from run to run, and the private
-model may pass where the README shows it undecided: it must only never fail.
+Noise and draws come from the system's random source, so numbers differ from run to run. The private model may
+pass where the README shows it undecided: it must only never fail. The plain study is small, and at times a
+site has too few carriers for the disclosure test, which is then said in place of the number.
 """
 
 import re
@@ -39,7 +40,11 @@ def stages(lines: list[str]) -> list[tuple[str, ...]]:
         subject = (
             re.match(r"[A-Za-z-]+( [a-z]+(-[a-z]+)*)?", said) if verb in {"audit", "admit", "study"} else None
         )
-        found.append((verb, *words[:1], exit_code, subject[0] if subject else ""))
+        stage = (verb, *words[:1], exit_code, subject[0] if subject else "")
+        if verb == "audit" and said.startswith("sensitive-disclosure") and not private:
+            stage = (verb, "measured, or not", "", "sensitive-disclosure")
+        if not (found and found[-1] == stage and stage[1] == "measured, or not"):
+            found.append(stage)
     return found
 
 
