@@ -36,6 +36,9 @@ from oathbound.evidence.predicates import (
 
 CLOCK_SKEW_SECONDS: Final = 300
 
+ROUNDING_SLACK: Final = 10
+"""By this much three counts and their sum, each rounded to 5, can differ at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSeen:
@@ -204,6 +207,9 @@ def check_fresh(admissions: Sequence[Admission], policy: Policy, start: Checkpoi
             )
         if not admission.members or not admission.held_out:
             raise NotAcceptable(f"{admission.site} admitted no members, or none to hold out")
+        parts = admission.members + admission.held_out + (admission.reference or 0)
+        if parts > admission.considered + ROUNDING_SLACK:
+            raise NotAcceptable(f"{admission.site} admitted more patients than it considered")
         if admission.members > policy.training.members:
             raise NotAcceptable(f"{admission.site} admitted more members than the policy plans for all sites")
 
@@ -243,8 +249,7 @@ def epsilon_spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
             isinstance(event, SampledGaussian)
             and (event.sampling_rate, event.ring_norm) == (plan.sampling_rate, plan.ring_norm)
             and (event.honest_shares, event.shares) == (honest, len(policy.sites))
-            and event.share_sigma >= least
-            and event.tail >= accounting.SAMPLER_TAIL
+            and (event.share_sigma, event.tail) == (least, accounting.SAMPLER_TAIL)
         ):
             raise NotAcceptable(f"{charged.site} charged another mechanism than the policy's")
         try:

@@ -13,7 +13,7 @@ from oathbound.data.fhir import read_consents
 from oathbound.data.store import SiteStore
 from oathbound.evidence.predicates import Admission, Exclusion, Oath, Roots
 from oathbound.workflow.folders import SiteFolder, StudyFolder
-from oathbound.workflow.notary import START, state, stated
+from oathbound.workflow.notary import START, state, stated, stated_by
 from oathbound.workflow.records import source_of
 
 
@@ -31,7 +31,8 @@ def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
             raise Refused(
                 f"{name} has not sworn to this policy", hint=f"first: oathbound oath --site {name} STUDY"
             )
-        earlier = stated(own, Admission, mine)
+        # What the site's own log lost, the study's still knows; it is put back, never made anew.
+        earlier = stated(own, Admission, mine) or stated_by(mine[name], log, Admission)
         if not earlier:
             if len(log.checkpoints()) >= START:
                 raise Refused("training has started; a cohort is drawn before it")
@@ -89,6 +90,11 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
 
 def _check_size(cohort: Cohort, policy: Policy) -> None:
     """Refuse a cohort so small that its members could be told from its counts."""
+    if (rounded(len(cohort.members)) or 0) > policy.training.members:
+        raise Refused(
+            f"more members than the {policy.training.members} that the policy plans for all sites",
+            hint="a policy whose plan fits its cohorts is another study, sworn to again",
+        )
     least = policy.audit.minimum_patients
     if min(len(cohort.members), len(cohort.held_out)) < least:
         raise NothingExamined(

@@ -58,6 +58,14 @@ def stated(log: Log, kind: type[_P], parties: Mapping[str, Party]) -> list[_P]:
     return [predicate for predicate in predicates if isinstance(predicate, kind)]
 
 
+def stated_by(party: Party, log: Log, kind: type[_P]) -> list[_P]:
+    """Return the predicates of one kind that one party has stated in a log, whoever else speaks there."""
+    mine = {party.fingerprint: party}
+    leaves = [leaf for leaf in log.leaves() if _identity(leaf, mine)]
+    predicates = (predicate_of(open_envelope(leaf, mine).statement) for leaf in leaves)
+    return [predicate for predicate in predicates if isinstance(predicate, kind)]
+
+
 def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
     """Return the log's checkpoint, signed by its operator and cosigned by every other site at `now`.
 
@@ -65,6 +73,9 @@ def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> b
     """
     note = log.checkpoint()
     if note is None or decode(note)[0].size < log.size:
+        if operator.name == consortium.policy.coordinator.name:
+            # before the checkpoint: one that a site has to refuse could never be completed
+            check_complete(log, consortium)
         name = origin(consortium.policy, operator.name)
         note = sign_checkpoint(name, log.size, log.root(), operator)
         log.write_checkpoint(note)
@@ -79,17 +90,27 @@ def milestone(number: int, log: Log, operator: Secret, consortium: Consortium, n
     return _cosigned(notes[number - 1], log, operator, consortium, now)
 
 
+def stands(note: bytes, consortium: Consortium) -> bool:
+    """Return whether a checkpoint of the study's log is the coordinator's, and has enough witnesses."""
+    operator = consortium.policy.coordinator.name
+    open_checkpoint(note, consortium.parties[operator], origin(consortium.policy, operator))
+    return len(_names(note, consortium)) >= consortium.policy.witnesses_needed(operator)
+
+
 def standing(number: int, log: Log, consortium: Consortium) -> bytes:
     """Return the log's checkpoint of that number; `NothingExamined` unless it is there with its witnesses."""
-    policy, notes = consortium.policy, log.checkpoints()
-    if len(notes) >= number:
-        note, operator = notes[number - 1], policy.coordinator.name
-        open_checkpoint(note, consortium.parties[operator], origin(policy, operator))
-        if len(_names(note, consortium)) >= policy.witnesses_needed(operator):
-            return note
+    notes = log.checkpoints()
+    if len(notes) >= number and stands(notes[number - 1], consortium):
+        return notes[number - 1]
     raise NothingExamined(
         "this study has no model that the sites have witnessed", hint="first: oathbound train"
     )
+
+
+def check_complete(log: Log, consortium: Consortium) -> None:
+    """Refuse, for each site, a study's log that does not hold exactly what the site has stated."""
+    for site in consortium.sites:
+        _check_own(site, consortium.policy, log.leaves())
 
 
 def _names(note: bytes, consortium: Consortium) -> set[str]:

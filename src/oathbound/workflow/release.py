@@ -8,7 +8,6 @@ from oathbound.core.canonical import canonical
 from oathbound.core.errors import NotAcceptable, Refused
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.contents import BundledLog, Contents
-from oathbound.evidence.log import Log
 from oathbound.evidence.note import decode
 from oathbound.evidence.predicates import Decided, Found, ModelMade
 from oathbound.evidence.steps import attempts_of, judgement_of
@@ -16,7 +15,16 @@ from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import Verified, verify
 from oathbound.workflow.folders import SiteFolder, StudyFolder, check_out, write_file
 from oathbound.workflow.model_files import model_files
-from oathbound.workflow.notary import MADE, Consortium, standing, state, stated, witnessed
+from oathbound.workflow.notary import (
+    MADE,
+    Consortium,
+    check_complete,
+    standing,
+    stands,
+    state,
+    stated,
+    witnessed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +65,14 @@ def release(study: StudyFolder, out: Path, *, now: int) -> Released:
                 heads[site.file.name] = decode(note)[0].identity
                 logs[site.file.name] = BundledLog(leaves=own.leaves(), checkpoints=(note,))
         judgement = judgement_of(policy, list(chain.from_iterable(map(attempts_of, histories))))
+        check_complete(log, consortium)
         decided = Decided(
             policy_digest=policy.digest, model=made.model, heads=heads, verdict=judgement.verdict.value
         )
         state(decided, secret, log)
         witnessed(log, secret, consortium, now)
-        logs[policy.coordinator.name] = _whole(log)
+        standing_notes = tuple(note for note in log.checkpoints() if stands(note, consortium))
+        logs[policy.coordinator.name] = BundledLog(leaves=log.leaves(), checkpoints=standing_notes)
     contents = Contents(
         policy=canonical(policy.plain()),
         parties={name: party.encoded() for name, party in consortium.parties.items()},
@@ -84,7 +94,3 @@ def trust_of(study: StudyFolder) -> Trust:
 def _findings(site: SiteFolder, consortium: Consortium) -> list[Found]:
     with site.log(consortium.policy) as own:
         return stated(own, Found, consortium.parties)
-
-
-def _whole(log: Log) -> BundledLog:
-    return BundledLog(leaves=log.leaves(), checkpoints=log.checkpoints())

@@ -34,7 +34,7 @@ from oathbound.train.node import Node
 from oathbound.train.plan import Plan
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 from oathbound.workflow.model_files import model_files
-from oathbound.workflow.notary import MADE, START, Consortium, milestone, state, stated
+from oathbound.workflow.notary import MADE, START, Consortium, milestone, stands, state, stated
 from oathbound.workflow.records import tokens_of
 from oathbound.workflow.watch import Watch
 
@@ -94,7 +94,7 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
         if not stated(log, ModelMade, consortium.parties):
             _check_ready(policy, log, consortium.parties)
             stores = [open_stores.enter_context(SiteStore.open(site.state)) for site in consortium.sites]
-            if not log.checkpoints():
+            if not any(stands(note, consortium) for note in log.checkpoints()):
                 _check_fresh(policy, stated(log, Admission, consortium.parties), now)
                 for site, store in zip(consortium.sites, stores, strict=True):
                     _check_affordable(site, store, policy)

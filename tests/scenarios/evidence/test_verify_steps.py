@@ -220,6 +220,17 @@ def less_noise_than_promised() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
+def more_noise_than_promised() -> tuple[bytes, Trust]:
+    consortium = staged(until="train")
+    consortium.train(event=consortium.event(share_sigma=Decimal(99_999_999))).make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def more_admitted_than_considered() -> tuple[bytes, Trust]:
+    consortium = staged(until="admit").admit(considered=5).start().train().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
 def an_unbounded_charge_in_a_private_study() -> tuple[bytes, Trust]:
     consortium = staged(until="train")
     consortium.train(event=Unbounded(mechanism="unbounded", attempts=20)).make().audit().decide()
@@ -259,7 +270,9 @@ def a_nonce_that_was_not_committed_to() -> tuple[bytes, Trust]:
 
 
 def more_members_than_planned() -> tuple[bytes, Trust]:
-    consortium = staged(until="admit").admit(members=1005).start().train().make().audit().decide()
+    consortium = (
+        staged(until="admit").admit(members=1005, considered=2000).start().train().make().audit().decide()
+    )
     return consortium.bundle(), consortium.trust()
 
 
@@ -307,11 +320,13 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     stale_consents: (10, NotAcceptable),
     nobody_held_out: (10, NotAcceptable),
     more_members_than_planned: (10, NotAcceptable),
+    more_admitted_than_considered: (10, NotAcceptable),
     too_few_steps: (11, NotAcceptable),
     more_attempts_than_allowed: (11, NotAcceptable),
     fewer_charges_than_steps: (11, NotAcceptable),
     another_model_than_the_one_trained: (11, NotAcceptable),
     less_noise_than_promised: (12, NotAcceptable),
+    more_noise_than_promised: (12, NotAcceptable),
     an_unbounded_charge_in_a_private_study: (12, NotAcceptable),
     a_budget_that_the_plan_breaks: (12, NotAcceptable),
     a_seed_that_was_chosen: (13, NotAcceptable),

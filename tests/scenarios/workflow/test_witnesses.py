@@ -13,6 +13,8 @@ from oathbound.workflow.notary import MADE, START, Consortium, milestone, standi
 
 pytest.importorskip("torch", reason="training is an extra")
 
+from oathbound.workflow.admit import admit_site
+from oathbound.workflow.oath import swear
 from oathbound.workflow.train import train
 from oathbound.workflow.watch import unwatched
 
@@ -68,3 +70,44 @@ def test_stale_consents_are_not_used(sworn: Path):
     with pytest.raises(ConsentRefused, match="24 hours"):
         train(study, now=NOW + 25 * 3600 + 600, watch=unwatched)
     assert log_of.stat().st_size == before
+
+
+def test_a_site_that_lost_its_log_gets_its_admission_back(study: StudyFolder):
+    with study.log() as log:
+        before = log.leaves()
+    shutil.rmtree(study.path / "sites" / "north" / "studies")
+    swear(study, "north")
+    admit_site(study, "north", now=NOW)
+    with study.log() as log, study.site("north").log(study.policy) as own:
+        assert log.leaves() == before
+        assert set(own.leaves()) <= set(before)
+        assert own.size == 2
+    with study.log() as log:
+        witnessed(log, study.secret(), Consortium.of(study), NOW)
+
+
+def test_a_bare_start_does_not_make_stale_consents_fresh(study: StudyFolder):
+    with study.log() as log:
+        milestone(START, log, study.secret(), Consortium(study.policy, study.parties(), []), NOW)
+    with pytest.raises(ConsentRefused, match="24 hours"):
+        train(study, now=NOW + 25 * 3600 + 600, watch=unwatched)
+
+
+def test_a_finding_that_was_not_delivered_stops_a_release_and_does_not_end_the_study(run, sworn: Path):
+    assert run("train", sworn).returncode == 0
+    for site in ("north", "east", "south"):
+        assert run("audit", sworn / "model", "--site", site).returncode == 0
+    # as after a kill between the site's own log and the study's: the study's lacks the last finding
+    log = sworn / "log" / "tile" / "entries" / "000.p"
+    widths = sorted(int(file.name) for file in log.iterdir())
+    study = StudyFolder.open(sworn)
+    with study.log() as opened:
+        leaves = opened.leaves()[:-1]
+    (log / str(widths[-1])).unlink()
+    (log / str(len(leaves))).write_bytes(b"".join(len(leaf).to_bytes(2) + leaf for leaf in leaves))
+    refused = run("release", sworn / "model", "-o", sworn / "a.oath")
+    assert refused.returncode == 10, refused.stderr
+    assert "run it again" in refused.stderr
+    assert run("audit", sworn / "model", "--site", "south").returncode == 0
+    released = run("release", sworn / "model", "-o", sworn / "a.oath")
+    assert released.returncode in {0, 13}, released.stderr
