@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 
 from oathbound.core.errors import OathboundError
+from oathbound.workflow.watch import Watch, unwatched
 
 
 class Format(StrEnum):
@@ -18,14 +19,6 @@ class Format(StrEnum):
 
     TEXT = "text"
     JSON = "json"
-
-
-class Advance(Protocol):
-    """Moves a progress bar to `done` of `total`, with a few words."""
-
-    def __call__(self, done: int, total: int, words: str = "") -> None:
-        """Show that `done` of `total` is done."""
-        ...
 
 
 def answer(text: str, data: dict[str, Any], form: Format) -> None:
@@ -57,11 +50,11 @@ def complain_of(error: OathboundError) -> None:
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Advance]:
+def bar(title: str) -> Iterator[Watch]:
     """Show a progress bar on stderr while the block runs; nothing where stderr is not a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda done, total, words="": None  # noqa: ARG005 - the shape of `Advance`
+        yield unwatched
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - slow
 

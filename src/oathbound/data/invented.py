@@ -1,7 +1,7 @@
 """Invented patients in the MEDS layout, for examples and tests: nobody's records."""
 
 import json
-import random
+import random  # makes people up; nothing that must be secret comes from it
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final

@@ -101,6 +101,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
 def _weights(data: bytes, model: EventTransformer) -> dict[str, torch.Tensor]:
     """Return the tensors in `data`: those that `model` has, by name, shape and type, and finite."""
     try:
+        # safetensors holds numbers and nothing that could be executed, unlike torch's own format
         weights: dict[str, torch.Tensor] = safetensors.torch.load(data)
     except (SafetensorError, KeyError):
         raise WrongInput(

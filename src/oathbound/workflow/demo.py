@@ -110,7 +110,7 @@ def _study(study: StudyFolder, path: Path, allowed: set[Verdict], now: int, bar:
         for done, site in enumerate(SITES):
             watch(done, len(SITES), site)
             audit_site(study, study.model, site)
-    released = release(study, path / f"{name}.oath", now=now)
+    released = release(study, study.model, path / f"{name}.oath", now=now)
     judgement = released.verified.judgement
     shown = (claim for claim in judgement.claims if claim.site == EVERYWHERE or claim.estimate is None)
     yield from (Stage("audit", _claimed(claim)) for claim in shown)

@@ -35,11 +35,11 @@ class Released:
     verified: Verified
 
 
-def release(study: StudyFolder, out: Path, *, now: int) -> Released:
+def release(study: StudyFolder, model: Path, out: Path, *, now: int) -> Released:
     """Judge the study's model, log the decision, write the bundle, and verify it as a stranger would.
 
-    The bundle is written also when the model is refused. Raises `Refused` when a site has not audited, and
-    `NothingExamined` when there is no model.
+    The bundle is written also when the model is refused. Raises `Refused` when a site has not audited,
+    `NothingExamined` when there is no model, and `NotAcceptable` when `model` is another one.
     """
     policy = study.policy
     check_out(out, b"PK")
@@ -47,8 +47,8 @@ def release(study: StudyFolder, out: Path, *, now: int) -> Released:
         consortium, secret = Consortium.of(study), study.secret()
         standing(MADE, log, consortium)
         made = stated(log, ModelMade, consortium.parties)[0]
-        if model_files(study.model) != made.files:
-            raise NotAcceptable(f"{study.model} is not the model that this study trained")
+        if model_files(model) != made.files:
+            raise NotAcceptable(f"{model} is not the model that this study trained")
         histories = [_findings(site, consortium) for site in consortium.sites]
         missing = [
             site.file.name for site, found in zip(consortium.sites, histories, strict=True) if not found

@@ -111,3 +111,8 @@ def test_a_finding_that_was_not_delivered_stops_a_release_and_does_not_end_the_s
     assert run("audit", sworn / "model", "--site", "south").returncode == 0
     released = run("release", sworn / "model", "-o", sworn / "a.oath")
     assert released.returncode in {0, 13}, released.stderr
+    for other in ("nowhere", "run"):
+        refused = run("release", sworn / other, "-o", sworn / "b.oath")
+        assert refused.returncode == 2, refused.stderr
+        assert "not a model folder" in refused.stderr
+    assert not (sworn / "b.oath").exists()

@@ -9,7 +9,6 @@ import typer
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, ModelArgument
 from oathbound.cli.words import judgement_lines
-from oathbound.core.errors import WrongInput
 
 
 def command(
@@ -26,11 +25,7 @@ def command(
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
     from oathbound.workflow.release import release  # noqa: PLC0415
 
-    if model.name != "model":
-        raise WrongInput(
-            f"{model} is not a study's model", hint="give the folder that `oathbound train` wrote"
-        )
-    released = release(StudyFolder.open(model.parent), out, now=int(time.time()))
+    released = release(StudyFolder.open(model.parent), model, out, now=int(time.time()))
     judgement = released.verified.judgement
     text = "\n".join((*judgement_lines(judgement), f"wrote {out}"))
     data = {

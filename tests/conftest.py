@@ -1,3 +1,5 @@
+"""Parties and a statement, for every test of evidence."""
+
 import pytest
 
 from oathbound.evidence.envelope import Statement, Subject
