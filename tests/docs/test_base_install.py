@@ -47,3 +47,10 @@ def test_what_is_not_installed_is_said_in_one_line(tmp_path: Path):
     assert ran.stderr.splitlines()[0].startswith("error: ")
     assert "pip install 'oathbound[train,audit]'" in ran.stderr
     assert guarded("--help").returncode == 0
+
+
+def test_everything_is_explained_without_machine_learning_or_network():
+    listed = guarded("explain")
+    assert listed.returncode == 0, listed.stderr
+    assert "study.policy.budget.epsilon" in listed.stdout
+    assert guarded("completion", "bash").returncode == 0

@@ -8,7 +8,9 @@ from pathlib import Path
 from string import Template
 
 import pytest
+import typer
 
+from oathbound.cli.main import app
 from oathbound.core.exits import Exit
 from oathbound.core.study import Policy, Run
 from oathbound.evidence.predicates import KINDS, PREFIX
@@ -19,12 +21,6 @@ PAGES = [
     for page in REPOSITORY.rglob("*.md")
     if not {".venv", "demo", "node_modules"} & set(page.relative_to(REPOSITORY).parts)
 ]
-
-
-def test_exit_codes():
-    page = (REPOSITORY / "docs" / "reference" / "exit-codes.md").read_text()
-    rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
-    assert rows == {str(code.value): code.meaning for code in Exit}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
@@ -79,7 +75,10 @@ def test_help_lists_the_verbs_in_order_and_every_exit_code():
         "release",
         "verify",
         "report",
+        "explain",
         "demo",
+        "completion",
+        "data",
     ]
     places = [re.search(rf"^\s+{verb}\s", ran.stdout, re.MULTILINE).start() for verb in verbs]
     assert places == sorted(places)
@@ -94,3 +93,40 @@ def test_nothing_is_claimed_that_is_never_claimed():
             text = page.read_text().lower()
             for claim in ("hipaa compliant", "gdpr ready", "no memorisation", "100 % secure"):
                 assert claim not in text, page
+
+
+COMMAND = re.compile(r"(?:^\s*\$ |`)oathbound ([a-z][^`\n]*)", re.MULTILINE)
+OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+
+
+def options_of(words: list[str]) -> set[str]:
+    """Return the options of the verb, or of the verb and its object, that the words begin with."""
+    group = typer.main.get_command(app)
+    for word in words[:2]:
+        group = getattr(group, "commands", {}).get(word, group)
+    assert group.name in words[:2], f"no verb: {' '.join(words)}"
+    return {option for parameter in group.params for option in parameter.opts} | {"--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_commands_on_a_page_are_commands(page: Path):
+    for line in COMMAND.findall(page.read_text()):
+        assert set(OPTION.findall(line)) <= options_of(line.split()), line
+
+
+def test_a_command_that_is_none_would_be_noticed():
+    assert COMMAND.findall("run `oathbound verify A --trust B`") == ["verify A --trust B"]
+    assert "--trust" in options_of(["verify"])
+    assert "--force" not in options_of(["verify"])
+    with pytest.raises(AssertionError):
+        options_of(["frobnicate", "x"])
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if "```console\n" in page.read_text()],
+    ids=lambda page: str(page.relative_to(REPOSITORY)),
+)
+def test_a_page_that_shows_a_session_has_a_test_that_runs_it(page: Path):
+    tests = (REPOSITORY / "tests").rglob("test_*.py")
+    assert any(f'"{page.name}"' in test.read_text() for test in tests if test != Path(__file__)), page

@@ -1,4 +1,4 @@
-"""Our own models as an audit target: batched scoring, and continuations with cached keys and values."""
+"""Our own models as audit targets: batched scoring, and continuations with cached keys and values."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, cast
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from oathbound.audit.target import Floats, Tokens, TokenScores
+from oathbound.audit.target import Floats, Target, Tokens, TokenScores
 from oathbound.core.patient import Patient
+from oathbound.models.family import Encoder, Sequences
+from oathbound.models.model import Model
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import Block, EventTransformer
 
@@ -17,8 +19,33 @@ _LOGITS: Final = 2**22
 """The most logits held at once; 16 MiB in float32."""
 
 
+def target_of(model: Model, encoder: Encoder) -> Target:
+    """Return a model with its encoder as what the tests attack."""
+    if isinstance(model, EventTransformer) and isinstance(encoder, Sequences):
+        return EventTarget(model, encoder.tokenizer)
+    return RowTarget(model, encoder)
+
+
+class RowTarget:
+    """A model that sees one row of a patient, and its encoder, black box: a `RecordTarget`."""
+
+    def __init__(self, model: Model, encoder: Encoder) -> None:
+        self._model = model.eval()
+        self._encoder = encoder
+        self.tokens_pushed = 0
+
+    @torch.inference_mode()
+    def record_logprobs(self, patients: Sequence[Patient]) -> Floats:
+        """Return the log-probability of each patient's label, from one forward pass; 0 without a label."""
+        self.tokens_pushed += len(patients)
+        logprobs: Floats = (
+            -self._model.losses(torch.from_numpy(self._encoder.encode_all(patients))).double().numpy()
+        )
+        return logprobs
+
+
 class EventTarget:
-    """An `EventTransformer` and its tokenizer, black box: a `Target`."""
+    """An `EventTransformer` and its tokenizer, black box: a `SequenceTarget`."""
 
     def __init__(self, model: EventTransformer, tokenizer: Tokenizer) -> None:
         self._model = model.eval()

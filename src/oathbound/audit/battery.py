@@ -1,10 +1,12 @@
 """Run the tests of a study at one site: every test gives a finding, also the one that could not run."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from oathbound.audit.catalog import membership, sensitive_disclosure
 from oathbound.audit.target import AuditedPatients, AuditTest, Target, check_coherent
+from oathbound.core.catalogue import is_whole
 from oathbound.core.errors import OathboundError
 from oathbound.core.finding import DidNotRun, Finding, Measured, Threat, audit_seed
 from oathbound.core.record import Digest, Name
@@ -14,8 +16,15 @@ CATALOGUE: Final[Mapping[str, AuditTest]] = {
     test.id: test for test in (membership.TEST, sensitive_disclosure.TEST)
 }
 
+_NONE: Final[Mapping[str, AuditTest]] = MappingProxyType({})
 _PROBED: Final = 64
 _NO_THREAT: Final = Threat(sees="nothing", knows="nothing")
+
+
+def battery_of(policy: Policy) -> tuple[str, ...]:
+    """Return the tests of a study, by name: the catalogue, its extensions', and others that a gate names."""
+    brought = (extension.name for extension in policy.extensions if extension.group == "audits")
+    return tuple(sorted({*CATALOGUE, *brought, *(gate.test for gate in policy.gates)}))
 
 
 def run_battery(
@@ -26,15 +35,17 @@ def run_battery(
     site: Name,
     model: Digest,
     nonce: Digest,
+    brought: Mapping[str, AuditTest] = _NONE,
 ) -> tuple[Finding, ...]:
-    """Return one finding for every test of the catalogue and every other that a gate names, in order of name.
+    """Return one finding for every test of `battery_of`, in order of name; `brought` are extensions' tests.
 
-    Errors that oathbound foresees become the reason of a `DidNotRun`; any other is raised.
+    Errors that oathbound foresees become the reason of a `DidNotRun`, as does a finding that is not all that
+    its test measures; any other is raised.
     """
     incoherent = _incoherence(target, patients)
     findings = []
-    for name in sorted({*CATALOGUE, *(gate.test for gate in policy.gates)}):
-        test = CATALOGUE.get(name)
+    for name in battery_of(policy):
+        test = CATALOGUE.get(name) or brought.get(name)
         seed = audit_seed(policy=policy.digest, model=model, nonce=nonce, test=name, site=site)
         outcome: Measured | DidNotRun
         if test is None:
@@ -43,17 +54,19 @@ def run_battery(
             outcome = _not_run(incoherent)
         else:
             outcome = _outcome(test, target, patients, policy, seed)
-        findings.append(
-            Finding(
-                test=name,
-                version=test.version if test else 1,
-                site=site,
-                model=model,
-                seed=seed,
-                threat=test.threat if test else _NO_THREAT,
-                outcome=outcome,
-            )
+        finding = Finding(
+            test=name,
+            version=test.version if test else 1,
+            site=site,
+            model=model,
+            seed=seed,
+            threat=test.threat if test else _NO_THREAT,
+            outcome=outcome,
         )
+        if not is_whole(finding, policy):  # no verifier would take it
+            outcome = _not_run("the test reported something else than the policy says it measures")
+            finding = finding.model_copy(update={"outcome": outcome})
+        findings.append(finding)
     return tuple(findings)
 
 
@@ -61,7 +74,7 @@ def _incoherence(target: Target, patients: AuditedPatients) -> str:
     """Return what is wrong with the model's answers, or nothing."""
     probed = [*patients.members[:_PROBED], *patients.held_out[:_PROBED]]
     try:
-        check_coherent(target, [target.tokenize(patient) for patient in probed])
+        check_coherent(target, probed)
     except OathboundError as error:
         return error.message
     return ""

@@ -6,7 +6,7 @@ makes answer. Token arrays are int64 and hold no padding; probabilities are natu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +84,27 @@ class StepsTokens(Protocol):
         ...
 
 
-class Target(HasTokens, ScoresTokens, StepsTokens, Protocol):
-    """A model under audit. `tokens_pushed` counts the tokens that have gone through it: the cost."""
+class SequenceTarget(HasTokens, ScoresTokens, StepsTokens, Protocol):
+    """A model of sequences under audit. `tokens_pushed` counts the tokens that went through it: the cost."""
 
     tokens_pushed: int
+
+
+@runtime_checkable
+class RecordTarget(Protocol):
+    """A model under audit that sees a record as a whole, such as a classifier.
+
+    `tokens_pushed` counts the records that have gone through it: the cost.
+    """
+
+    tokens_pushed: int
+
+    def record_logprobs(self, patients: Sequence[Patient]) -> Floats:
+        """Return how likely the model finds what it predicts of each record, shape (patients,)."""
+        ...
+
+
+Target = SequenceTarget | RecordTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +131,12 @@ class AuditedPatients:
             )
 
 
+@runtime_checkable
 class AuditTest(Protocol):
-    """One test of the catalogue. `version` changes whenever its numbers may."""
+    """One test of the catalogue, or of an extension. `version` changes whenever its numbers may.
+
+    An extension's is 1, since the policy pins its code.
+    """
 
     id: str
     version: int
@@ -128,8 +149,25 @@ class AuditTest(Protocol):
         ...
 
 
-def check_coherent(target: Target, sequences: Sequence[Sequence[int]]) -> None:
-    """Ask a few of `sequences` in several ways, and raise `WrongInput` where the answers differ.
+def check_coherent(target: Target, patients: Sequence[Patient]) -> None:
+    """Ask about a few of `patients` in several ways, and raise `WrongInput` where the answers differ."""
+    if isinstance(target, RecordTarget):
+        _check_records(target, patients[:: max(len(patients) // _PROBES, 1)])
+    else:
+        check_sequences(target, [target.tokenize(patient) for patient in patients])
+
+
+def _check_records(target: RecordTarget, probes: Sequence[Patient]) -> None:
+    """Scores are finite logarithms of probabilities, and a record scored alone and in a batch agree."""
+    together = target.record_logprobs(probes)
+    _refuse_unless(bool(np.isfinite(together).all()), "a score is not a finite number")
+    _refuse_unless(bool((together <= _TOLERANCE).all()), "a probability is above 1")
+    alone = np.concatenate([target.record_logprobs([probe]) for probe in probes])
+    _refuse_unless(np.allclose(together, alone, atol=_TOLERANCE), "a record is scored differently in a batch")
+
+
+def check_sequences(target: SequenceTarget, sequences: Sequence[Sequence[int]]) -> None:
+    """Ask about a few of `sequences` in several ways, and raise `WrongInput` where the answers differ.
 
     1. Probabilities are finite and sum to 1. 2. Padding changes nothing: a record scored alone and in a
     batch agree.
@@ -153,7 +191,7 @@ def check_coherent(target: Target, sequences: Sequence[Sequence[int]]) -> None:
         )
 
 
-def _stepped(target: Target, probe: tuple[int, ...]) -> Floats:
+def _stepped(target: SequenceTarget, probe: tuple[int, ...]) -> Floats:
     steps = target.begin(np.array([probe[:1]], dtype=np.int64), 1)
     scores = []
     for token in probe[1:]:

@@ -3,16 +3,33 @@
 import errno
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from oathbound import __version__
 from oathbound.cli import output
-from oathbound.cli.verbs import admit, audit, check, demo, init, join, oath, release, report, train, verify
-from oathbound.core.errors import Interrupted, OathboundError
+from oathbound.cli.verbs import (
+    admit,
+    audit,
+    check,
+    completion,
+    data,
+    demo,
+    explain,
+    init,
+    join,
+    oath,
+    release,
+    report,
+    train,
+    verify,
+)
+from oathbound.core.errors import Interrupted, OathboundError, Unavailable, WrongInput
 from oathbound.core.exits import Exit
 
 FULL_OR_FORBIDDEN = frozenset({errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT})
@@ -23,7 +40,6 @@ EXTRAS = frozenset({"numpy", "pandas", "polars", "safetensors", "torch"})
 
 app = typer.Typer(
     name="oathbound",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -31,11 +47,11 @@ app = typer.Typer(
 )
 
 
-def _guarded(command: Callable[..., int | None]) -> Callable[..., int | None]:
+def guarded(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Return the command with Ctrl-C as an error of ours: Typer would end the process without a word."""
 
     @functools.wraps(command)
-    def guarded(**options: object) -> int | None:
+    def run_it(**options: object) -> int | None:
         try:
             return command(**options)
         except KeyboardInterrupt:
@@ -43,11 +59,19 @@ def _guarded(command: Callable[..., int | None]) -> Callable[..., int | None]:
                 "interrupted; what was done is kept", hint="the same command goes on where it stopped"
             ) from None
 
-    return guarded
+    return run_it
 
 
-for module in (init, join, oath, check, admit, train, audit, release, verify, report, demo):
-    app.command(name=module.__name__.rsplit(".", 1)[-1])(_guarded(module.command))
+VERBS = (init, join, oath, check, admit, train, audit, release, verify, report, explain, demo, completion)
+"""In the order of a study, as help shows them."""
+
+for module in VERBS:
+    app.command(name=module.__name__.rsplit(".", 1)[-1])(guarded(module.command))
+
+objects = typer.Typer(rich_markup_mode=None)
+objects.command("list")(guarded(data.list_sets))
+objects.command("get")(guarded(data.get))
+app.add_typer(objects, name="data", help="List and download public data sets.")
 
 
 def _version(asked: bool) -> None:
@@ -69,29 +93,44 @@ def main(
 
 def run() -> None:
     """Run the command line and end the process with one of `Exit`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _open_streams()
+    arguments = sys.argv[1:] or ["--help"]
+    form = output.format_asked(arguments)
     try:
-        code = app(standalone_mode=False)
-    except OathboundError as error:
-        output.complain_of(error)
-        code = error.exit
-    except typer.TyperException as error:
-        output.complain(
-            error.format_message().partition("\n")[0],
-            "oathbound --help lists the verbs, oathbound VERB --help their options",
-        )
-        code = Exit.WRONG_INPUT
-    except typer.Abort:
-        output.complain("interrupted; what was done is kept")
-        code = Exit.INTERRUPTED
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRAS:
-            raise
-        output.complain(f"{error.name} is not installed", "pip install 'oathbound[train,audit]'")
-        code = Exit.UNAVAILABLE
-    except OSError as error:
-        output.complain(f"{error.strerror}: {error.filename or 'a file'}", "what was done is kept")
-        code = Exit.UNAVAILABLE if error.errno in FULL_OR_FORBIDDEN else Exit.WRONG_INPUT
-    raise SystemExit(int(code or Exit.DONE))
+        completion.listen()
+        code = int(app(arguments, prog_name="oathbound", standalone_mode=False) or Exit.DONE)
+    except (OathboundError, typer.TyperException, typer.Abort, ModuleNotFoundError, OSError) as error:
+        refusal = _refusal(error)
+        output.complain(refusal, form)
+        code = int(refusal.exit)
+    raise SystemExit(code)
+
+
+def _open_streams() -> None:
+    """Make stdout and stderr such that writing any text to them is possible."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this process: `>&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refusal(error: Exception) -> OathboundError:
+    """Return the error as one of ours; one that nobody foresaw is raised again."""
+    match error:
+        case OathboundError():
+            return error
+        case typer.TyperException():
+            return WrongInput(
+                error.format_message().partition("\n")[0],
+                hint="oathbound --help lists the verbs, oathbound VERB --help their options",
+            )
+        case typer.Abort():
+            return Interrupted("interrupted; what was done is kept")
+        case ModuleNotFoundError() if (error.name or "").split(".")[0] in EXTRAS:
+            return Unavailable(f"{error.name} is not installed", hint="pip install 'oathbound[train,audit]'")
+        case OSError():
+            kind = Unavailable if error.errno in FULL_OR_FORBIDDEN else WrongInput
+            return kind(f"{error.strerror}: {error.filename or 'a file'}", hint="what was done is kept")
+    raise error

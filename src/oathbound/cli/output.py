@@ -1,62 +1,84 @@
-"""What a person sees: the answer on stdout and nothing else there; progress, notes and errors on stderr."""
+"""What a person, or a script, sees: the answer on stdout and nothing else there; the rest on stderr."""
 
-import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
-from typing import Any
-
-from rich.console import Console
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from oathbound.core.errors import OathboundError
 from oathbound.workflow.watch import Watch, unwatched
 
+if TYPE_CHECKING:
+    from oathbound.cli.answers import Answer
+
 
 class Format(StrEnum):
-    """How an answer is written."""
+    """How an answer is written, and an error."""
 
     TEXT = "text"
     JSON = "json"
 
 
-def answer(text: str, data: dict[str, Any], form: Format) -> None:
-    """Print the answer as text, or as JSON with sorted keys."""
+def format_asked(arguments: Sequence[str]) -> Format:
+    """Return the format that a command line asks for, also of one that cannot be parsed."""
+    asked = "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
+    return Format.JSON if asked else Format.TEXT
+
+
+def answer(text: str, data: "Answer", form: Format) -> None:
+    """Print the answer, as text or as JSON."""
+    say(data.encoded() if form is Format.JSON else text)
+
+
+def say(text: str) -> None:
+    """Print lines of an answer; a full disk is an `OSError`, a reader that has gone is not."""
     try:
-        sys.stdout.write((json.dumps(data, indent=2, sort_keys=True) if form is Format.JSON else text) + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone: nothing is left to say to it, and the exit code still says the verdict.
+    except OSError as error:
+        # What is left in the buffer would be written again, in vain, when the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Where the reader has gone nothing is left to say to it, and the exit code still says the verdict.
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def note(text: str) -> None:
     """Print a remark for a person, outside the answer."""
-    sys.stderr.write(text + "\n")
+    with suppress(OSError):  # nobody is left to be told
+        sys.stderr.write(text + "\n")
 
 
-def complain(message: str, hint: str = "") -> None:
-    """Print an error as one line, and a hint as another."""
-    note(f"error: {message}")
-    if hint:
-        note(f"hint: {hint}")
-
-
-def complain_of(error: OathboundError) -> None:
-    """Print one of our errors; with the step of `verify` that refused, if there is one."""
+def complain(error: OathboundError, form: Format) -> None:
+    """Print an error: one line and a hint, or one JSON object; with the step of `verify` that refused."""
     step = getattr(error, "step", 0)
-    complain(f"step {step}: {error.message}" if step else error.message, error.hint)
+    if form is Format.JSON:
+        from oathbound.cli.answers import ErrorAnswer  # noqa: PLC0415
+
+        said = ErrorAnswer(
+            error=error.message,
+            kind=type(error).__name__,
+            hint=error.hint or None,
+            exit=error.exit.value,
+            step=step or None,
+        ).encoded()
+    else:
+        said = f"error: step {step}: {error.message}" if step else f"error: {error.message}"
+        said += f"\nhint: {error.hint}" if error.hint else ""
+    note(said)
 
 
 @contextmanager
 def bar(title: str) -> Iterator[Watch]:
     """Show a progress bar on stderr while the block runs; nothing where stderr is not a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield unwatched
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - slow
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns = (
         TextColumn("{task.description}"),
@@ -64,6 +86,6 @@ def bar(title: str) -> Iterator[Watch]:
         TextColumn("{task.fields[words]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None, words="")
         yield lambda done, total, words="": progress.update(task, completed=done, total=total, words=words)

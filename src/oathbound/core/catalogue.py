@@ -1,13 +1,14 @@
 """What the audit tests measure: a finding that left some of it out would show the rest in a false light."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import DidNotRun, Finding
-from oathbound.core.study import Gate
+from oathbound.core.shape import EventTransformer
+from oathbound.core.study import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,39 +19,65 @@ class Listed:
     metrics: Mapping[str, frozenset[str]]
 
 
-_MEMBERSHIP: Final = frozenset({"loss", "min-k", "min-k-plus-plus"})
+_TOKENS: Final = frozenset({"loss", "min-k", "min-k-plus-plus"})
+_WHOLE: Final = frozenset({"loss"})
 
 CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
     {
-        "membership": Listed(1, {"auc": _MEMBERSHIP, "tpr-at-1-percent": _MEMBERSHIP}),
+        "membership": Listed(1, {"auc": _TOKENS, "tpr-at-1-percent": _TOKENS}),
         "sensitive-disclosure": Listed(1, {"excess": frozenset({"emission"})}),
     }
 )
+"""What is measured of a model that sees sequences: every test."""
+
+OF_OTHERS: Final[Mapping[str, Listed]] = MappingProxyType(
+    {"membership": Listed(1, {"auc": _WHOLE, "tpr-at-1-percent": _WHOLE})}
+)
+"""What is measured of a model that sees a record as a whole: it has no tokens, and says no codes."""
 
 
-def check_gates(gates: Iterable[Gate]) -> None:
+def listed(test: str, policy: Policy) -> Listed | None:
+    """Return what a test measures of the policy's model; None where it is no test of this study."""
+    if test not in CATALOGUE:
+        extension = policy.extension("audits", test)
+        measures = extension.measures if extension else None
+        return Listed(1, {m: frozenset(scores) for m, scores in measures.items()}) if measures else None
+    if not isinstance(policy.model, EventTransformer):
+        return OF_OTHERS.get(test)
+    if test == "sensitive-disclosure" and policy.audit.sensitive is None:
+        return None
+    return CATALOGUE[test]
+
+
+def check_gates(policy: Policy) -> None:
     """Raise `WrongInput` for a gate that no finding could ever meet, because no test measures it."""
-    for gate in gates:
-        listed = CATALOGUE.get(gate.test)
-        if listed is None:
-            raise WrongInput(f"no audit test is called {gate.test}", hint=f"one of: {', '.join(CATALOGUE)}")
-        if gate.metric not in listed.metrics:
+    for gate in policy.gates:
+        own = listed(gate.test, policy)
+        if own is None and gate.test in CATALOGUE:
             raise WrongInput(
-                f"{gate.test} does not measure {gate.metric}", hint=f"one of: {', '.join(listed.metrics)}"
+                f"{gate.test} cannot be measured in this study",
+                hint="it needs a model of sequences, and [policy.audit.sensitive]; take the gate out",
+            )
+        if own is None:
+            known = [*CATALOGUE, *(each.name for each in policy.extensions if each.group == "audits")]
+            raise WrongInput(f"no audit test is called {gate.test}", hint=f"one of: {', '.join(known)}")
+        if gate.metric not in own.metrics:
+            raise WrongInput(
+                f"{gate.test} does not measure {gate.metric}", hint=f"one of: {', '.join(own.metrics)}"
             )
 
 
-def is_whole(finding: Finding) -> bool:
+def is_whole(finding: Finding, policy: Policy) -> bool:
     """Return whether the finding reports all that its test measures, and nothing else, or did not run."""
-    listed = CATALOGUE.get(finding.test)
     if isinstance(finding.outcome, DidNotRun):
         return True
+    own = listed(finding.test, policy)
+    if own is None or finding.version != own.version:
+        return False
     reported = [
         (measure.metric if measure.kind == "not-measurable" else measure.kind, measure.score)
         for measure in finding.outcome.measures
     ]
-    if listed is None or finding.version != listed.version:
-        return False
     return sorted(reported) == sorted(
-        (metric, score) for metric in listed.metrics for score in listed.metrics[metric]
+        (metric, score) for metric in own.metrics for score in own.metrics[metric]
     )

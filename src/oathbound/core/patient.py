@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +23,18 @@ class Patient:
 
     subject_id: int
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Columns:
+    """The same records as arrays, one entry an event: whole patients, by id, each one's events in order.
+
+    `subject` int64; `time` datetime64[us], NaT for a static fact; `code` unsigned, a place in `codes`;
+    `value` float32 or float64, finite, or NaN where the code carries none.
+    """
+
+    subject: "np.ndarray"
+    time: "np.ndarray"
+    code: "np.ndarray"
+    value: "np.ndarray"
+    codes: tuple[str, ...]

@@ -10,7 +10,15 @@ from decimal import Decimal
 from typing import Final, Protocol
 
 from oathbound.core.finding import Auc, Excess, TruePositiveRate
-from oathbound.core.intervals import Interval, clopper_pearson, logit, normal, quantile
+from oathbound.core.intervals import (
+    Interval,
+    clopper_pearson,
+    hanley_mcneil,
+    logit,
+    normal,
+    quantile,
+    score_limits,
+)
 
 COUNT_SLACK: Final = 2
 """The most by which a count rounded to a multiple of 5 differs from the true one."""
@@ -64,7 +72,10 @@ class _Aucs:
         self.estimate = sum((auc.estimate * auc.members for auc in aucs), Decimal(0)) / self.members
 
     def interval(self, alpha: float) -> Interval:
-        """Return logit limits.
+        """Return logit limits, and where they are wider the score limits with Hanley and McNeil's error.
+
+        DeLong's error is itself estimated. Forty patients of a group often miss the few that an AUC near 1
+        loses to, or a rare high score among many ties, and then it is too small (decision 12).
 
         Where every site's members all outrank its held-out, sites i with m_i pairs and AUC A_i do so with
         probability prod A_i ** m_i, which the inequality of the means bounds by A ** m for the weighted
@@ -74,7 +85,9 @@ class _Aucs:
         if self.estimate in (0, 1) and all(auc.standard_error == 0 for auc in self._aucs):
             pairs = min(_pairs(auc) / weight for auc, weight in zip(self._aucs, self._weights, strict=True))
             return logit(self.estimate, Decimal(0), math.floor(pairs), alpha)
-        return logit(self.estimate, Decimal(self._error(alpha)), 0, alpha)
+        own = logit(self.estimate, Decimal(self._error(alpha)), 0, alpha)
+        assumed = score_limits(self.estimate, self._error_at, alpha, least=0)
+        return Interval(min(own.lower, assumed.lower), max(own.upper, assumed.upper))
 
     def standard_error(self, gate: Decimal) -> float:  # noqa: ARG002 - part of Pool; DeLong's error needs no gate
         """Return the standard error of the mean, at a two-sided 5 % where a site's members outrank all."""
@@ -85,6 +98,20 @@ class _Aucs:
             float(auc.standard_error) if auc.standard_error > 0 else _reach(auc, alpha) for auc in self._aucs
         ]
         return math.hypot(*(weight * error for weight, error in zip(self._weights, errors, strict=True)))
+
+    def _error_at(self, value: float) -> float:
+        """Return the standard error of the mean if every site's AUC were `value`."""
+        return math.hypot(
+            *(
+                weight * hanley_mcneil(value, _at_least(auc.members), _at_least(auc.held_out))
+                for weight, auc in zip(self._weights, self._aucs, strict=True)
+            )
+        )
+
+
+def _at_least(count: int) -> int:
+    """Return the least number of patients that a published count stands for, and 1 where that is none."""
+    return max(count - COUNT_SLACK, 1)
 
 
 def _pairs(auc: Auc) -> int:
@@ -135,11 +162,28 @@ class _Excesses:
         self._error = math.hypot(
             *(excess.members / self.members * float(excess.standard_error) for excess in excesses)
         )
+        self._least = max(self.members - COUNT_SLACK * len(excesses), 1)
 
     def interval(self, alpha: float) -> Interval:
-        """Return normal limits."""
-        return normal(self.estimate, Decimal(self._error), alpha)
+        """Return a normal lower end, and the upper score limit with the variance of what was missed.
 
-    def standard_error(self, gate: Decimal) -> float:  # noqa: ARG002 - part of Pool; this error needs no gate
-        """Return the standard error of the mean."""
-        return self._error
+        One member in a hundred whose code the model states for certain adds an excess of 1 %, and sixty
+        members hold none of those more often than not: estimate and error are then both near nothing
+        (decision 12). The upper end is normal only in the limit; with no excess and no error it is
+        z ** 2 / members, as Wilson's.
+        """
+        lower = normal(self.estimate, Decimal(self._error), alpha).lower
+        return Interval(lower, score_limits(self.estimate, self._error_at, alpha, least=-1).upper)
+
+    def standard_error(self, gate: Decimal) -> float:
+        """Return the standard error of the mean if the excess were the estimate or `gate`, the larger."""
+        return self._error_at(float(gate))
+
+    def _error_at(self, value: float) -> float:
+        """Return the standard error of the mean if the excess were `value`.
+
+        What the members fall short of `value` by, they have missed. A probability is at most 1, so patients
+        who would have added d to the mean add at most d to the variance of one member.
+        """
+        missed = max(value - float(self.estimate), 0.0)
+        return math.sqrt(self._error**2 + missed / self._least)

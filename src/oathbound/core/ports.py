@@ -11,7 +11,7 @@ class PatientSampler(Protocol):
     """The members of one site's cohort, each in or out by an independent coin."""
 
     def sample(self, rate: Decimal) -> "np.ndarray":
-        """Return the token sequences of the sampled members: int64, shape (sampled, length), padded with PAD.
+        """Return what the model sees of the sampled members, one row each: tokens or features.
 
         Each member is included independently with probability `rate`, with coins from the CSPRNG that are
         never logged. The number of rows is itself private.

@@ -1,17 +1,26 @@
 """The study file: what every site signs (`[policy]`), and what only changes the speed (`[run]`).
 
-`spec/study.md` describes each key. A `Policy` that parses is coherent: cross-checks between its keys are
-made here, so that no later step has to ask again.
+Each key has its sentence here: `oathbound explain`, the JSON Schema and `docs/reference/` say the same.
+A `Policy` that parses is coherent: cross-checks between its keys are made here, so that no later step has to
+ask again.
 """
 
 from decimal import Decimal
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from oathbound.core.canonical import digest_of
 from oathbound.core.record import Digest, Exact, Name, Record, Text
+from oathbound.core.shape import (
+    Architecture,
+    Code,
+    EventTransformer,
+    ExtensionModel,
+    Features,
+    Positive,
+    Vocabulary,
+)
 
 Purpose = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
 """A code of HL7 v3 PurposeOfUse, such as `HRESCH`."""
@@ -22,41 +31,61 @@ DataClass = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
 LEAST_HONEST = 2
 """An opened sum must hold the shares of at least two sites that do not collude."""
 
-Code = Annotated[Text, Field(max_length=200)]
-
-Positive = Annotated[int, Field(ge=1, le=10_000_000)]
-
 
 class Member(Record):
     """A party to the study: its name, and the fingerprint of its public keys, compared out of band."""
 
-    name: Name
-    fingerprint: Digest
+    name: Name = Field(description="The party's name; its statements and its log carry it.")
+    fingerprint: Digest = Field(
+        description="The digest of its public keys, compared with their owner out of band."
+    )
 
 
 class Consenting(Record):
     """What patients are asked for: purposes of training and of audit, and the classes of data used.
 
-    Every patient admitted must allow both purposes, whichever part the draw puts them in. `staleness_hours`
-    is the oldest that a cohort may be when training starts.
+    Every patient admitted must allow both purposes, whichever part the draw puts them in.
     """
 
-    training_purpose: Purpose
-    audit_purpose: Purpose
-    classes: tuple[DataClass, ...]
-    staleness_hours: Annotated[int, Field(ge=1, le=24 * 366)]
+    training_purpose: Purpose = Field(
+        description=(
+            "The purpose of use that patients must permit for training: HL7 v3 PurposeOfUse, such as HRESCH."
+        )
+    )
+    audit_purpose: Purpose = Field(
+        description="The purpose of use that they must permit for audits, such as HQUALIMP."
+    )
+    classes: tuple[DataClass, ...] = Field(
+        description=(
+            "Classes of sensitive data that the records hold, HL7 v3 ActCode; a patient may withhold each."
+        )
+    )
+    staleness_hours: Annotated[int, Field(ge=1, le=24 * 366)] = Field(
+        description="How old a reading of consents may be, in hours, when a round of training starts."
+    )
 
 
 class Drawing(Record):
-    """How admitted patients are drawn, at random, into members, held-out and reference, at each site.
+    """How admitted patients are drawn, at random, into members, held-out and reference, at each site."""
 
-    `window` takes the patients whose random position in [0, 1) lies in it, so that studies with disjoint
-    windows have disjoint patients. The shares are of the admitted; the rest are members.
-    """
-
-    window: tuple[Exact, Exact]
-    held_out: Exact = Field(gt=0, lt=1)
-    reference: Exact = Field(ge=0, lt=1)
+    window: tuple[Exact, Exact] = Field(
+        description=(
+            "Takes the patients whose random position in [0, 1) lies in it; disjoint windows "
+            "have disjoint patients."
+        )
+    )
+    held_out: Exact = Field(
+        gt=0,
+        lt=1,
+        description="The share of the admitted that is never trained on: the yardstick of the audit.",
+    )
+    reference: Exact = Field(
+        ge=0,
+        lt=1,
+        description=(
+            "The share of the admitted that is kept for attackers' reference models; the rest are members."
+        ),
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -68,63 +97,32 @@ class Drawing(Record):
         return self
 
 
-class Vocabulary(Record):
-    """What a model can see, from public knowledge alone; a code that is not listed becomes UNK.
-
-    `edges` are the inner edges of a code's value bins, ascending, from published reference ranges. `ages`
-    and `gaps` are the inner edges of the age bands (years) and of the time between events (days).
-    """
-
-    codes: tuple[Code, ...] = Field(min_length=1, max_length=100_000)
-    edges: dict[Code, tuple[Exact, ...]]
-    ages: tuple[Exact, ...]
-    gaps: tuple[Exact, ...]
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if len(set(self.codes)) != len(self.codes):
-            raise ValueError("codes holds a code twice")
-        unknown = sorted(set(self.edges) - set(self.codes))
-        if unknown:
-            raise ValueError(f"edges names a code that codes does not list: {unknown[0]}")
-        for edges in (self.ages, self.gaps, *self.edges.values()):
-            if any(low >= high for low, high in pairwise(edges)):
-                raise ValueError("edges must ascend")
-        return self
-
-
-class Architecture(Record):
-    """The model's shape; `seed` fixes its first weights, which are public."""
-
-    name: Literal["event-transformer"]
-    layers: Annotated[int, Field(ge=1, le=24)]
-    width: Annotated[int, Field(ge=8, le=2048)]
-    heads: Annotated[int, Field(ge=1, le=32)]
-    length: Annotated[int, Field(ge=8, le=4096)]
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError("width must be a multiple of heads")
-        return self
-
-
 class Training(Record):
-    """The plan of training: public constants, equal at every site.
+    """The plan of training: public constants, equal at every site."""
 
-    `members` is the planned number N of members over all sites; the divisor of every step is `sampling_rate`
-    * N. `attempts` is the most that may be charged, `steps` the number that completes the plan.
-    """
-
-    members: Positive
-    sampling_rate: Exact = Field(gt=0, le=1)
-    steps: Positive
-    attempts: Positive
-    learning_rate: Exact = Field(gt=0, le=10)
-    warmup: Annotated[int, Field(ge=0)]
-    ring_norm: Annotated[int, Field(ge=256, le=2**14)]
-    clip: Exact = Field(gt=0)
+    members: Positive = Field(
+        description=(
+            "The planned number N of members over all sites; every sum is divided by sampling_rate times N."
+        )
+    )
+    sampling_rate: Exact = Field(
+        gt=0, le=1, description="The chance of each member to be in a step, by a coin of its own."
+    )
+    steps: Positive = Field(description="The number of steps that completes the plan.")
+    attempts: Positive = Field(
+        description="The most that may be charged; a step that was interrupted costs one more."
+    )
+    round_steps: Positive = Field(
+        description="Consents are read anew, and withdrawals take effect, after at most so many steps."
+    )
+    learning_rate: Exact = Field(gt=0, le=10, description="Of the optimiser, after the warm-up.")
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        description="Steps in which the learning rate rises to its value."
+    )
+    ring_norm: Annotated[int, Field(ge=256, le=2**14)] = Field(
+        description="The largest l2 norm of one patient's update, as an integer: exact."
+    )
+    clip: Exact = Field(gt=0, description="The norm of one patient's gradient that ring_norm stands for.")
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -134,68 +132,127 @@ class Training(Record):
 
 
 class Budget(Record):
-    """The bound on how much a model may depend on one patient: (epsilon, delta), unit and neighbours.
+    """The bound on how much a model may depend on one patient: (epsilon, delta), unit and neighbours."""
 
-    `noise_multiplier` is the standard deviation of the honest sites' noise over the l2 norm of one patient.
-    `sites_per_patient` is how many sites one person may be a member at; only 1 is supported, an assumption
-    that reports print.
-    """
-
-    epsilon: Exact = Field(gt=0, le=1000)
-    delta: Exact = Field(gt=0, lt=1)
-    unit: Literal["patient"]
-    neighbours: Literal["add-remove"]
-    noise_multiplier: Exact = Field(gt=0, le=1000)
-    sites_per_patient: Literal[1]
+    epsilon: Exact = Field(
+        gt=0, le=1000, description="The most that all attempts together may spend, at delta."
+    )
+    delta: Exact = Field(gt=0, lt=1, description="The probability with which the bound may fail.")
+    unit: Literal["patient"] = Field(description="Who is protected: all records of one patient together.")
+    neighbours: Literal["add-remove"] = Field(
+        description="What the bound compares: the data with, and without, one patient."
+    )
+    noise_multiplier: Exact = Field(
+        gt=0,
+        le=1000,
+        description="The standard deviation of the honest sites' noise, over the norm of one patient.",
+    )
+    sites_per_patient: Literal[1] = Field(
+        description="At how many sites one person may be a member: an assumption, which reports print."
+    )
 
 
 class Gate(Record):
     """A bound on one metric of one test: the upper end of its interval must stay at or below `at_most`."""
 
-    test: Name
-    metric: Name
-    at_most: Exact
+    test: Name = Field(description="The audit test.")
+    metric: Name = Field(description="What it measures.")
+    at_most: Exact = Field(description="The upper end of the metric's interval must stay at or below this.")
 
 
 class SensitiveSet(Record):
     """The codes whose disclosure is measured; prompts are stripped of them and of what implies them."""
 
-    name: Text
-    codes: tuple[Code, ...] = Field(min_length=1)
-    implied_by: tuple[Code, ...]
-    prompt_events: Annotated[int, Field(ge=0, le=1000)]
-    horizon: Positive
-    chains: Positive
+    name: Text = Field(description="What the codes stand for, for people.")
+    codes: tuple[Code, ...] = Field(min_length=1, description="The codes whose disclosure is measured.")
+    implied_by: tuple[Code, ...] = Field(
+        description="Codes that give them away; prompts are stripped of these too."
+    )
+    prompt_events: Annotated[int, Field(ge=0, le=1000)] = Field(
+        description="How many events of a record the prompt begins with."
+    )
+    horizon: Positive = Field(description="Within how many tokens after the prompt a sensitive code counts.")
+    chains: Positive = Field(description="How many continuations are drawn for each patient.")
 
 
 class AuditPlan(Record):
-    """What is measured before release; `alpha` is the two-sided error rate of every verdict."""
+    """What is measured before release."""
 
-    alpha: Exact = Field(gt=0, lt=Decimal("0.5"))
-    minimum_patients: Annotated[int, Field(ge=10)]
-    sensitive: SensitiveSet
+    alpha: Exact = Field(gt=0, lt=Decimal("0.5"), description="The two-sided error rate of every verdict.")
+    minimum_patients: Annotated[int, Field(ge=10)] = Field(
+        description="Nothing is measured, or shown, of fewer patients than this."
+    )
+    sensitive: SensitiveSet | None = Field(
+        default=None, description="What the disclosure test looks for; only for models of a vocabulary."
+    )
+
+
+class Extension(Record):
+    """Code from outside oathbound that the study runs: an entry point, of one installed distribution.
+
+    Every site agrees on the code, by its digest.
+    """
+
+    group: Literal["sources", "models", "audits", "engines"] = Field(
+        description="What it brings: a source of records, a model, an audit test or an engine."
+    )
+    name: Name = Field(description="The entry point's name.")
+    distribution: Name = Field(description="The installed distribution that holds it.")
+    version: Annotated[Text, Field(max_length=100)] = Field(description="The distribution's version.")
+    digest: Digest = Field(description="The digest of the distribution's files (spec/extensions.md).")
+    measures: dict[Name, tuple[Name, ...]] | None = Field(
+        default=None, description="An audit test's metrics, and the scores that each of its findings reports."
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if (self.group == "audits") != bool(self.measures):
+            raise ValueError("an audit test, and nothing else, says what it measures")
+        return self
 
 
 class Policy(Record):
     """The promise: everything that a site signs, and nothing else. Its digest names the study everywhere."""
 
-    study: Name
-    purpose: Text
-    coordinator: Member
-    sites: tuple[Member, ...] = Field(min_length=2, max_length=50)
-    min_sites: Annotated[int, Field(ge=2)]
-    colluding: Annotated[int, Field(ge=0)]
-    dishonest_witnesses: Annotated[int, Field(ge=0)]
-    aggregator: Literal["trusted"]
-    privacy: Literal["patient-dp", "none"]
-    budget: Budget | None = None
-    consent: Consenting
-    drawing: Drawing
-    vocabulary: Vocabulary
-    model: Architecture
-    training: Training
-    audit: AuditPlan
-    gates: tuple[Gate, ...] = Field(min_length=1)
+    study: Name = Field(description="The study's name: part of the names of its logs.")
+    purpose: Text = Field(description="What the study is for, in a sentence for people.")
+    coordinator: Member = Field(
+        description="Who runs the training, keeps the study's log and decides on the release."
+    )
+    sites: tuple[Member, ...] = Field(min_length=2, max_length=50, description="The hospitals.")
+    min_sites: Annotated[int, Field(ge=2)] = Field(description="The fewest sites in a sum that is opened.")
+    colluding: Annotated[int, Field(ge=0)] = Field(
+        description="Sites that may put together what they know; min_sites less this is at least 2."
+    )
+    dishonest_witnesses: Annotated[int, Field(ge=0)] = Field(
+        description="Sites that may cosign a log that was rewritten: f in the rule 2k > w + f."
+    )
+    aggregator: Literal["trusted"] = Field(
+        description="Who sees a site's vector: the coordinator does, and is trusted with it."
+    )
+    privacy: Literal["patient-dp", "none"] = Field(
+        description=(
+            "Whether noise bounds what the model may tell of a patient; with none, all "
+            "members count as unbounded."
+        )
+    )
+    budget: Budget | None = Field(
+        default=None,
+        description="The bound on what the model may tell of one patient; with privacy none, left out.",
+    )
+    consent: Consenting = Field(description="What patients are asked for.")
+    drawing: Drawing = Field(
+        description="How admitted patients are drawn at random into members, held-out and reference."
+    )
+    vocabulary: Vocabulary | None = Field(default=None, description="What a sequence model sees.")
+    features: Features | None = Field(default=None, description="What a classifier sees.")
+    model: Architecture = Field(description="The model's kind and shape.")
+    training: Training = Field(description="The plan of training.")
+    audit: AuditPlan = Field(description="What is measured before release.")
+    gates: tuple[Gate, ...] = Field(min_length=1, description="What the model must keep to be released.")
+    extensions: tuple[Extension, ...] = Field(
+        default=(), description="Code from outside oathbound that the study runs."
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -214,14 +271,33 @@ class Policy(Record):
             )
         if (self.privacy == "patient-dp") != (self.budget is not None):
             raise ValueError('privacy = "patient-dp" and [policy.budget] need each other')
-        unknown = sorted(
-            {*self.audit.sensitive.codes, *self.audit.sensitive.implied_by} - set(self.vocabulary.codes)
-        )
-        if unknown:
-            raise ValueError(f"audit.sensitive names a code that vocabulary does not list: {unknown[0]}")
+        self._check_model()
+        self._check_sensitive()
+        if len({(extension.group, extension.name) for extension in self.extensions}) != len(self.extensions):
+            raise ValueError("two extensions of one name")
         if len({(gate.test, gate.metric) for gate in self.gates}) != len(self.gates):
             raise ValueError("two gates for one metric of one test")
         return self
+
+    def _check_model(self) -> None:
+        if isinstance(self.model, ExtensionModel):
+            if self.extension("models", self.model.name) is None:
+                raise ValueError(f"no model is called {self.model.name}, and extensions names none")
+        elif isinstance(self.model, EventTransformer):
+            if self.vocabulary is None or self.features is not None:
+                raise ValueError(f"{self.model.name} sees a vocabulary, and no features")
+        elif self.features is None or self.vocabulary is not None:
+            raise ValueError(f"{self.model.name} sees features, and no vocabulary")
+
+    def _check_sensitive(self) -> None:
+        sensitive = self.audit.sensitive
+        if sensitive is None:
+            return
+        if self.vocabulary is None:
+            raise ValueError("audit.sensitive is for models of a vocabulary")
+        unknown = sorted({*sensitive.codes, *sensitive.implied_by} - set(self.vocabulary.codes))
+        if unknown:
+            raise ValueError(f"audit.sensitive names a code that vocabulary does not list: {unknown[0]}")
 
     @property
     def digest(self) -> str:
@@ -232,6 +308,10 @@ class Policy(Record):
         """Return the site of that name, or None."""
         return next((site for site in self.sites if site.name == name), None)
 
+    def extension(self, group: str, name: str) -> Extension | None:
+        """Return the extension of that group and name, or None."""
+        return next((each for each in self.extensions if (each.group, each.name) == (group, name)), None)
+
     def witnesses_needed(self, operator: str) -> int:
         """Return the least k with 2k > w + f: w sites do not operate the log, f of them are dishonest."""
         eligible = sum(site.name != operator for site in self.sites)
@@ -239,23 +319,31 @@ class Policy(Record):
 
 
 class Run(Record):
-    """How this machine runs the study: changes speed, never the promise; nobody signs it.
+    """How this machine runs the study: changes speed, never the promise; nobody signs it."""
 
-    `sites` is the folder that holds the site folders, relative to the study file; `threads` is the number of
-    threads that torch may use, 0 for torch's own choice.
-    """
-
-    engine: Literal["local"]
-    sites: Text
-    threads: Annotated[int, Field(ge=0, le=256)]
+    engine: Name = Field(
+        description=(
+            "What carries messages between sites: local, where every site's folder is on this machine."
+        )
+    )
+    sites: Text = Field(description="The folder that holds the sites' folders, relative to the study file.")
+    threads: Annotated[int, Field(ge=0, le=256)] = Field(
+        description="Threads that torch may use; 0 for its own choice."
+    )
 
 
 class Study(Record):
     """A study file."""
 
-    format: Literal["oathbound/study/v1"]
-    policy: Policy
-    run: Run
+    format: Literal["oathbound/study/v1"] = Field(description="The version of the study file.")
+    policy: Policy = Field(description="The promise: what every site signs, whole.")
+    run: Run = Field(description="How this machine runs the study; nobody signs it.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.run.engine != "local" and self.policy.extension("engines", self.run.engine) is None:
+            raise ValueError(f"run.engine {self.run.engine} is neither local nor one of policy.extensions")
+        return self
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Self:

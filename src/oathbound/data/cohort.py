@@ -76,6 +76,10 @@ class Records(Protocol):
         """Return the ids of all subjects."""
         ...
 
+    def unreadable(self) -> frozenset[int]:
+        """Return those of the subjects who have an event that cannot be read."""
+        ...
+
     def duplicates(self, subjects: frozenset[int]) -> frozenset[int]:
         """Return those of `subjects` whose events equal those of one of them with a smaller id."""
         ...
@@ -155,6 +159,9 @@ def admit(
     }
     reasons |= {subject: "in an unbounded study" for subject in terms.unbounded if subject in reasons}
     eligible = frozenset(subject for subject, reason in reasons.items() if reason is None)
+    unreadable = eligible & source.unreadable()
+    reasons |= dict.fromkeys(unreadable, "record cannot be read")
+    eligible -= unreadable
     copies = source.duplicates(eligible) if eligible else frozenset()
     reasons |= dict.fromkeys(copies, "record is a duplicate")
     excluded = Counter(reason for reason in reasons.values() if reason is not None)

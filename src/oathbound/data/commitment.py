@@ -1,36 +1,30 @@
 """The commitment to a cohort: a binary trie whose positions are fixed by the leaves' bits (`spec/cohort.md`).
 
-A leaf is a patient's pseudonym in one round. A walk from the root along a leaf's bits ends at that leaf, at
-another one, or at an empty place, and nowhere else: one path decides membership or non-membership.
+A leaf is a patient's pseudonym in one round. What is committed to here is checked by `evidence.cohort_proof`,
+which holds the hashes.
 """
 
 import hashlib
-import hmac
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from oathbound.core.errors import WrongInput
+from oathbound.evidence.cohort_proof import (
+    BITS,
+    KEY_BYTES,
+    LEAF_BYTES,
+    CohortProof,
+    bit,
+    cohort_leaf,
+    empty_hash,
+    leaf_hash,
+    node_hash,
+)
 
-BITS: Final = 256
-KEY_BYTES: Final = 32
+__all__ = ["KEY_BYTES", "cohort_leaf", "cohort_proof", "cohort_root", "window_position"]
 
-_LEAF: Final = b"oathbound/cohort-leaf/v1"
 _WINDOW: Final = b"oathbound/window/v1"
-_TAG_LEAF, _TAG_NODE, _TAG_EMPTY = b"\x00", b"\x01", b"\x02"
-
-
-def cohort_leaf(key: bytes, *, site: str, run: str, label: str) -> bytes:
-    """Return HMAC-SHA256(k_patient, tag, site, run, label), each of them preceded by its length in 8 bytes.
-
-    Without the key, leaves of one patient in two rounds cannot be linked. Raises `WrongInput` unless the
-    key has 32 bytes.
-    """
-    if len(key) != KEY_BYTES:
-        raise WrongInput("a patient's key has 32 bytes")
-    fields = (_LEAF, site.encode(), run.encode(), label.encode())
-    message = b"".join(len(field).to_bytes(8, "big") + field for field in fields)
-    return hmac.digest(key, message, "sha256")
 
 
 def cohort_root(leaves: Iterable[bytes]) -> bytes:
@@ -38,29 +32,58 @@ def cohort_root(leaves: Iterable[bytes]) -> bytes:
 
     Raises `WrongInput` for a leaf of another length, or one that comes twice.
     """
+    ordered = _ordered(leaves)
+    return _subtree(ordered, 0, len(ordered), 0, 0)
+
+
+def cohort_proof(leaves: Iterable[bytes], leaf: bytes) -> CohortProof:
+    """Return the path along the bits of `leaf` in the trie of `leaves`: proof that it is, or is not, in it.
+
+    Costs what the root costs: every subtree beside the path is hashed. Raises `WrongInput` as `cohort_root`
+    does.
+    """
+    if len(leaf) != LEAF_BYTES:
+        raise WrongInput(f"a leaf of a cohort has {LEAF_BYTES} bytes")
+    ordered = _ordered(leaves)
+    low, high, prefix, siblings = 0, len(ordered), 0, list[str]()
+    while high - low > 1:
+        depth = len(siblings)
+        right = prefix | 1 << (BITS - 1 - depth)
+        middle = bisect_left(ordered, right, low, high)
+        if bit(leaf, depth):
+            beside = _subtree(ordered, low, middle, prefix, depth + 1)
+            low, prefix = middle, right
+        else:
+            beside = _subtree(ordered, middle, high, right, depth + 1)
+            high = middle
+        siblings.append(beside.hex())
+    if low == high:
+        return CohortProof(end="empty", siblings=tuple(siblings))
+    end = ordered[low].to_bytes(LEAF_BYTES, "big")
+    if end == leaf:
+        return CohortProof(end="leaf", siblings=tuple(siblings))
+    return CohortProof(end="other", other=end.hex(), siblings=tuple(siblings))
+
+
+def _ordered(leaves: Iterable[bytes]) -> list[int]:
     ordered = sorted(leaves)
-    if any(len(leaf) * 8 != BITS for leaf in ordered) or len(set(ordered)) != len(ordered):
-        raise WrongInput("the leaves of a cohort are distinct and have 32 bytes")
-    return _subtree([int.from_bytes(leaf, "big") for leaf in ordered], 0, len(ordered), 0, 0)
+    if any(len(leaf) != LEAF_BYTES for leaf in ordered) or len(set(ordered)) != len(ordered):
+        raise WrongInput(f"the leaves of a cohort are distinct and have {LEAF_BYTES} bytes")
+    return [int.from_bytes(leaf, "big") for leaf in ordered]
 
 
 def _subtree(leaves: Sequence[int], low: int, high: int, prefix: int, depth: int) -> bytes:
     """Return the hash of the ascending `leaves[low:high]`, which share their first `depth` bits, `prefix`."""
     if low == high:
-        return _hash(_TAG_EMPTY)
+        return empty_hash()
     if low + 1 == high:
-        return _hash(_TAG_LEAF, leaves[low].to_bytes(BITS // 8, "big"))
+        return leaf_hash(leaves[low].to_bytes(LEAF_BYTES, "big"))
     right = prefix | 1 << (BITS - 1 - depth)
     middle = bisect_left(leaves, right, low, high)
-    return _hash(
-        _TAG_NODE,
+    return node_hash(
         _subtree(leaves, low, middle, prefix, depth + 1),
         _subtree(leaves, middle, high, right, depth + 1),
     )
-
-
-def _hash(*parts: bytes) -> bytes:
-    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def window_position(key: bytes) -> int:

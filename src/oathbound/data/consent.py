@@ -8,24 +8,36 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field
 
 from oathbound.core.errors import WrongInput
 from oathbound.core.record import Record
 from oathbound.data.codes import CLASS_COVERED_BY, CLASS_TOUCHED_BY, PURPOSE_COVERED_BY, PURPOSE_TOUCHED_BY
+from oathbound.data.duo import CONDITIONS
 
-Status = Literal["draft", "proposed", "active", "rejected", "inactive", "entered-in-error", "unreadable"]
+Status = Literal[
+    "draft",
+    "proposed",
+    "active",
+    "rejected",
+    "not-done",
+    "inactive",
+    "entered-in-error",
+    "unreadable",
+    "withdrawn",
+]
 
 
 class Provision(Record):
     """A rule and its exceptions.
 
     `effect` is None only at the root, where the exceptions alone speak. The rule is in force from `start`,
-    included, to `end`, excluded. Empty `purposes` or `labels` mean any. `opaque` says that the rule is
-    narrower than what was understood of it.
+    included, to `end`, excluded. Empty `purposes` or `labels` mean any. `conditions` are what the use must
+    meet before the rule permits. `opaque` says that the rule is narrower than what was understood of it.
     """
 
     effect: Literal["permit", "deny"] | None
@@ -33,6 +45,7 @@ class Provision(Record):
     end: datetime | None = None
     purposes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     opaque: bool = False
     exceptions: tuple["Provision", ...] = ()
 
@@ -41,7 +54,8 @@ class Consent(Record):
     """One consent of one patient. `understood` is false where something outside the rules may narrow them.
 
     `given` is when the patient gave it, `updated` when the hospital last wrote it. Status `unreadable` stands
-    for a resource of which only the patient could be read.
+    for a resource of which only the patient could be read, `withdrawn` for an active one that the patient
+    took back at the site.
     """
 
     id: str
@@ -57,11 +71,13 @@ class Consent(Record):
 class Request:
     """A use: one purpose, on ordinary data and on data of these sensitive `classes`.
 
-    Raises `WrongInput` for a code that the trees of `codes` do not list.
+    `meets` are the conditions (of `duo.CONDITIONS`) that the use meets: its owner's word, on which permits
+    under a condition rest. Raises `WrongInput` for a code that is not listed.
     """
 
     purpose: str
     classes: frozenset[str] = frozenset()
+    meets: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSE_COVERED_BY:
@@ -74,6 +90,12 @@ class Request:
             raise WrongInput(
                 f"unknown data class: {unknown[0]}", hint="a v3 information sensitivity code, such as SUD"
             )
+        unknown = sorted(self.meets - CONDITIONS)
+        if unknown:
+            raise WrongInput(
+                f"not a condition that a study can say it meets: {unknown[0]}",
+                hint="a data use modifier that spec/consent.md lists, such as DUO:0000021",
+            )
 
 
 class Reason(StrEnum):
@@ -85,6 +107,7 @@ class Reason(StrEnum):
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
     NOT_YET = "not yet in force"
+    CONDITION = "a condition is not met"
     PURPOSE = "purpose not covered"
     NO_CONSENT = "no consent"
 
@@ -96,7 +119,9 @@ _INERT: Final[Mapping[Status, Reason]] = MappingProxyType(
         "draft": Reason.NOT_YET,
         "proposed": Reason.NOT_YET,
         "rejected": Reason.DENIED,
+        "not-done": Reason.NO_CONSENT,
         "inactive": Reason.WITHDRAWN,
+        "withdrawn": Reason.WITHDRAWN,
         "entered-in-error": Reason.NO_CONSENT,
         "unreadable": Reason.UNREADABLE,
     }
@@ -115,30 +140,30 @@ class Deny:
     reason: Reason
 
 
+_PERMIT: Final = Permit()
+
+
 def decide(consents: Iterable[Consent], request: Request, at: datetime) -> Permit | Deny:
     """Decide `request` at the aware time `at`, from all consents of one patient in their current versions.
 
     Every kind of data asked for, ordinary and each class, must be permitted by a consent and denied by none.
     """
     consents = tuple(consents)
+    kinds = _kinds(request.classes)
+    purpose = request.purpose
+    use = _Use(PURPOSE_TOUCHED_BY[purpose], PURPOSE_COVERED_BY[purpose], request.meets, kinds, at)
+    permitted = denied = 0
     for consent in consents:
         if consent.status == "unreadable":
             return Deny(Reason.UNREADABLE)
-    active = [consent for consent in consents if consent.status == "active"]
-    silent = withheld = False
-    for label in (None, *request.classes):
-        verdicts = {_verdict(consent, request.purpose, label, at) for consent in active}
-        if False in verdicts:
-            if label is None:
-                return Deny(Reason.DENIED)
-            withheld = True
-        elif True not in verdicts:
-            silent = True
-    if withheld:
-        return Deny(Reason.WITHHELD)
-    if silent:
-        return Deny(_why_silent(consents, request.purpose, at))
-    return Permit()
+        if consent.status == "active" and consent.provision is not None:
+            firm = consent.understood and (consent.given is None or consent.given <= at)
+            yes, no = _rule(consent.provision, use, kinds.all, kinds.all if firm else 0)
+            permitted |= yes
+            denied |= no
+    if denied:
+        return Deny(Reason.DENIED if denied & _ORDINARY else Reason.WITHHELD)
+    return _PERMIT if permitted == kinds.all else Deny(_why_silent(consents, request, at))
 
 
 def current(consents: Iterable[Consent]) -> tuple[Consent, ...]:
@@ -162,6 +187,19 @@ def current(consents: Iterable[Consent]) -> tuple[Consent, ...]:
     return tuple(kept)
 
 
+def after_withdrawal(consents: Iterable[Consent], moment: datetime) -> tuple[Consent, ...]:
+    """Return the consents of somebody who withdrew at `moment`: what was given until then permits nothing.
+
+    A consent without a date was given before. What denies goes on denying.
+    """
+    return tuple(
+        consent
+        if consent.status != "active" or (consent.given is not None and consent.given > moment)
+        else consent.model_copy(update={"status": "withdrawn"})
+        for consent in consents
+    )
+
+
 def _written(consent: Consent) -> datetime:
     return consent.updated or datetime.min.replace(tzinfo=UTC)
 
@@ -170,66 +208,107 @@ def _distinct(consents: Iterable[Consent]) -> list[Consent]:
     return list({consent.model_dump_json(): consent for consent in consents}.values())
 
 
-def _verdict(consent: Consent, purpose: str, label: str | None, at: datetime) -> bool | None:
-    if consent.provision is None:
-        return None
-    firm = consent.understood and (consent.given is None or consent.given <= at)
-    return _rule(consent.provision, purpose, label, at, firm=firm, named=False)
+class _Kinds(NamedTuple):
+    """The kinds of data asked for, as bits: ordinary data is bit 0, and each class has one.
 
-
-def _rule(
-    rule: Provision, purpose: str, label: str | None, at: datetime, *, firm: bool, named: bool
-) -> bool | None:
-    """Return whether `rule` permits (True), denies (False) or is silent (None) on one kind of data.
-
-    `firm` is true while all enclosing rules are understood and cover the whole use: only then can a permit
-    hold. A deny holds as soon as it touches the use. `named` is true once a rule has named its purposes.
+    `touched` and `covered` say which of them a rule with some label touches, or covers.
     """
-    if not _touches(rule, purpose, label, at):
-        return None
-    firm = firm and _covers(rule, purpose, label)
+
+    all: int
+    touched: Mapping[str, int]
+    covered: Mapping[str, int]
+
+
+class _Use(NamedTuple):
+    """A request at a time, with the purposes that touch its own, and those that cover it."""
+
+    touching: frozenset[str]
+    covering: frozenset[str]
+    meets: frozenset[str]
+    kinds: _Kinds
+    at: datetime
+
+
+_ORDINARY: Final = 1
+
+
+@lru_cache(maxsize=64)
+def _kinds(classes: frozenset[str]) -> _Kinds:
+    bits = {asked: 2 << place for place, asked in enumerate(sorted(classes))}
+
+    def over(related: Mapping[str, frozenset[str]]) -> dict[str, int]:
+        return {
+            label: sum(bit for asked, bit in bits.items() if label in related[asked])
+            for label in CLASS_COVERED_BY
+        }
+
+    return _Kinds(_ORDINARY + sum(bits.values()), over(CLASS_TOUCHED_BY), over(CLASS_COVERED_BY))
+
+
+def _rule(rule: Provision, use: _Use, asked: int, firm: int, *, named: bool = False) -> tuple[int, int]:
+    """Return which kinds of data, of those `asked`, the rule permits, and which it denies.
+
+    `firm` are the kinds for which all enclosing rules are understood, met, and cover the whole use: only for
+    them can a permit hold. A deny holds as soon as it touches the use. `named` is true once a rule has named
+    its purposes.
+    """
+    asked, firm = _narrowed(rule, use, asked, firm)
+    if not asked:
+        return 0, 0
     named = named or bool(rule.purposes)
-    exceptions = {_rule(inner, purpose, label, at, firm=firm, named=named) for inner in rule.exceptions}
-    if False in exceptions or (rule.effect == "deny" and True not in exceptions):
-        return False
-    if True in exceptions or (rule.effect == "permit" and firm and named):
-        return True
-    return None
+    permitted = denied = 0
+    for inner in rule.exceptions:
+        yes, no = _rule(inner, use, asked, firm, named=named)
+        permitted |= yes
+        denied |= no
+    if rule.effect == "deny":
+        denied |= asked & ~permitted
+    elif rule.effect == "permit" and named:
+        permitted |= asked & firm
+    return permitted & ~denied, denied
 
 
-def _touches(rule: Provision, purpose: str, label: str | None, at: datetime) -> bool:
-    """Return whether the rule is in force and speaks of any part of the use."""
-    if (rule.start is not None and at < rule.start) or (rule.end is not None and rule.end <= at):
-        return False
-    if rule.purposes and PURPOSE_TOUCHED_BY[purpose].isdisjoint(rule.purposes):
-        return False
-    return not rule.labels or (label is not None and not CLASS_TOUCHED_BY[label].isdisjoint(rule.labels))
+def _narrowed(rule: Provision, use: _Use, asked: int, firm: int) -> tuple[int, int]:
+    """Return the kinds of data that the rule itself speaks of in this use, and those it is firm for."""
+    if (rule.start is not None and use.at < rule.start) or (rule.end is not None and rule.end <= use.at):
+        return 0, 0
+    if rule.purposes:
+        if use.touching.isdisjoint(rule.purposes):
+            return 0, 0
+        if use.covering.isdisjoint(rule.purposes):
+            firm = 0
+    if rule.labels:
+        asked &= _any(use.kinds.touched, rule.labels)
+        firm &= _any(use.kinds.covered, rule.labels)
+    if rule.opaque or (rule.conditions and not use.meets.issuperset(rule.conditions)):
+        firm = 0
+    return asked, firm
 
 
-def _covers(rule: Provision, purpose: str, label: str | None) -> bool:
-    """Return whether a rule that touches the use speaks, as far as is understood, of all of it."""
-    if rule.opaque or (rule.purposes and PURPOSE_COVERED_BY[purpose].isdisjoint(rule.purposes)):
-        return False
-    return not rule.labels or (label is not None and not CLASS_COVERED_BY[label].isdisjoint(rule.labels))
+def _any(bits: Mapping[str, int], labels: tuple[str, ...]) -> int:
+    together = 0
+    for label in labels:
+        together |= bits.get(label, 0)
+    return together
 
 
-def _why_silent(consents: tuple[Consent, ...], purpose: str, at: datetime) -> Reason:
-    reasons = {reason for consent in consents for reason in _why_inert(consent, purpose, at)}
+def _why_silent(consents: tuple[Consent, ...], request: Request, at: datetime) -> Reason:
+    reasons = {reason for consent in consents for reason in _why_inert(consent, request, at)}
     return min(reasons, key=_ORDER.__getitem__, default=Reason.NO_CONSENT)
 
 
-def _why_inert(consent: Consent, purpose: str, at: datetime) -> Iterable[Reason]:
+def _why_inert(consent: Consent, request: Request, at: datetime) -> Iterable[Reason]:
     if consent.status != "active":
         return (_INERT[consent.status],)
     if not consent.understood:
         return (Reason.UNREADABLE,)
     if consent.given is not None and at < consent.given:
         return (Reason.NOT_YET,)
-    return _why_not_permitting(consent.provision, purpose, at) if consent.provision else (Reason.PURPOSE,)
+    return _why_not_permitting(consent.provision, request, at) if consent.provision else (Reason.PURPOSE,)
 
 
-def _why_not_permitting(rule: Provision, purpose: str, at: datetime) -> Iterable[Reason]:
-    if rule.purposes and PURPOSE_TOUCHED_BY[purpose].isdisjoint(rule.purposes):
+def _why_not_permitting(rule: Provision, request: Request, at: datetime) -> Iterable[Reason]:
+    if rule.purposes and PURPOSE_TOUCHED_BY[request.purpose].isdisjoint(rule.purposes):
         yield Reason.PURPOSE
     elif rule.end is not None and rule.end <= at:
         yield Reason.EXPIRED
@@ -237,7 +316,9 @@ def _why_not_permitting(rule: Provision, purpose: str, at: datetime) -> Iterable
         yield Reason.NOT_YET
     elif rule.opaque:
         yield Reason.UNREADABLE
+    elif not request.meets.issuperset(rule.conditions):
+        yield Reason.CONDITION
     else:
         yield Reason.PURPOSE
         for inner in rule.exceptions:
-            yield from _why_not_permitting(inner, purpose, at)
+            yield from _why_not_permitting(inner, request, at)

@@ -17,7 +17,7 @@ from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.data.commitment import KEY_BYTES
 
 APPLICATION_ID: Final = 0x6F617468
-VERSION: Final = 1
+VERSION: Final = 2
 
 _BUSY_MS: Final = 5000
 _MODE: Final = 0o600
@@ -58,9 +58,29 @@ CREATE TABLE stated (
     study TEXT PRIMARY KEY REFERENCES reservation
 ) STRICT;
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
 """
-"""A reservation without numbers is unbounded."""
+"""The tables of version 1. A reservation without numbers is unbounded."""
+
+_SINCE_VERSION_1: Final = """
+CREATE TABLE withdrawal (
+    subject_id INTEGER PRIMARY KEY REFERENCES patient,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE used (
+    study TEXT NOT NULL REFERENCES study,
+    label TEXT NOT NULL,
+    as_of INTEGER NOT NULL,
+    PRIMARY KEY (study, label)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE absence (
+    study TEXT NOT NULL,
+    label TEXT NOT NULL,
+    subject_id INTEGER NOT NULL,
+    PRIMARY KEY (study, label, subject_id),
+    FOREIGN KEY (study, label) REFERENCES used ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+"""
+"""A use of a cohort, by its label in the commitments: everybody of the cohort but those who are absent."""
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -97,14 +117,21 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application, version, tables) == (0, 0, 0):
-            for statement in _SCHEMA.split(";\n"):
-                connection.execute(statement)
+            _upgrade(connection, _SCHEMA, _SINCE_VERSION_1)
+        elif (application, version) == (APPLICATION_ID, 1):
+            _upgrade(connection, _SINCE_VERSION_1)
         elif application != APPLICATION_ID:
             raise WrongInput(f"{path.name} is another program's database", hint="give the site its own file")
         elif version != VERSION:
             raise WrongInput(
                 f"{path.name} has version {version}; this oathbound reads {VERSION}", hint="upgrade oathbound"
             )
+
+
+def _upgrade(connection: sqlite3.Connection, *schemas: str) -> None:
+    for schema in (*schemas, f"PRAGMA user_version = {VERSION};\n"):
+        for statement in schema.split(";\n"):
+            connection.execute(statement)
 
 
 @contextmanager

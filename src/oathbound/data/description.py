@@ -4,14 +4,26 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """What of a source is not used, as counts that may be shown (`disclosure.rounded`; None: a few).
+
+    `rows` have no subject and are nobody's; `patients` have an event that cannot be read, and are left out
+    whole; `numbers` are not finite and count as absent.
+    """
+
+    rows: int | None = 0
+    patients: int | None = 0
+    numbers: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SourceDescription:
     """`schema` is the digest of the columns, their types and the codes that occur, not of values.
 
-    `simulated` says in one sentence in what way the site is not a real one; None where it is. `dropped` is
-    how many numbers were not finite and count as absent, as a word that may be shown.
+    `simulated` says in one sentence in what way the site is not a real one; None where it is.
     """
 
     kind: str
     schema: str
     simulated: str | None
-    dropped: str
+    dropped: Dropped

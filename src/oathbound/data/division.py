@@ -8,8 +8,9 @@ from itertools import accumulate
 from typing import Final, Self
 
 from oathbound.core.errors import NothingExamined, WrongInput
-from oathbound.core.patient import Patient
+from oathbound.core.patient import Columns, Patient
 from oathbound.data.cohort import Cohort
+from oathbound.data.columns import columns_of
 from oathbound.data.description import SourceDescription
 from oathbound.data.source import Source
 
@@ -72,12 +73,24 @@ class Divided:
             )
         return mine
 
+    def unreadable(self) -> frozenset[int]:
+        """Return those of this hospital's subjects who have an event that cannot be read."""
+        return frozenset(filter(self.division.holds, self.whole.unreadable()))
+
     def duplicates(self, subjects: frozenset[int]) -> frozenset[int]:
         """Return those of `subjects` whose record equals that of one of them with a smaller id."""
         return self.whole.duplicates(subjects)
 
     def patients(self, cohort: Cohort) -> Iterator[Patient]:
         """Yield the patients of the cohort. Raises `WrongInput` for one of another hospital."""
+        self._check(cohort)
+        return self.whole.patients(cohort)
+
+    def columns(self, cohort: Cohort) -> Iterator[Columns]:
+        """Yield the records of the cohort. Raises `WrongInput` for a patient of another hospital."""
+        self._check(cohort)
+        return columns_of(self.whole, cohort)
+
+    def _check(self, cohort: Cohort) -> None:
         if not all(map(self.division.holds, cohort.subjects)):
             raise WrongInput("admitted patients are of another hospital's part", hint="has `part` changed?")
-        return self.whole.patients(cohort)

@@ -1,7 +1,7 @@
 """The kinds of source that a site can name in its site.toml."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -11,22 +11,38 @@ from oathbound.data.division import OPTIONS, Divided, Division
 from oathbound.data.source import Source
 
 _OPENERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {"meds": ("oathbound.data.meds", "open_meds"), "nafld": ("oathbound.data.nafld", "open_nafld")}
+    {
+        "heart": ("oathbound.data.heart", "open_heart"),
+        "meds": ("oathbound.data.meds", "open_meds"),
+        "nafld": ("oathbound.data.nafld", "open_nafld"),
+        "table": ("oathbound.data.table", "open_table"),
+    }
 )
+
+KINDS: Final = frozenset(_OPENERS)
+
+Opener = Callable[[Mapping[str, str], Path], Source]
+"""Opens a source with its options; relative paths in them start at the folder."""
 
 
 def open_source(kind: str, options: Mapping[str, str], base: Path) -> Source:
     """Open a source; relative paths in `options` start at `base`, the folder of the site.
 
-    Kinds: `meds` (option `path`) and `nafld` (no option). The options `parts` and `part`, of any kind, make
-    a simulated hospital of a part of the data. Raises `WrongInput` for another kind, an option that the kind
+    Kinds: `meds` (option `path`), `table` (options: `data/table.py`), and the demo's `nafld` (no option) and
+    `heart` (option `site`). The options `parts` and `part`, of any kind, make a simulated hospital of a part of
+    the data. Raises `WrongInput` for another kind, an option that the kind
     does not know, or data that is not what it should be.
     """
     if kind not in _OPENERS:
         raise WrongInput(f"unknown kind of source: {kind}", hint=f"one of: {', '.join(sorted(_OPENERS))}")
     # Imported here, so that a site with one kind needs the packages of that kind only.
     module, function = _OPENERS[kind]
+    return open_with(getattr(importlib.import_module(module), function), options, base)
+
+
+def open_with(opener: Opener, options: Mapping[str, str], base: Path) -> Source:
+    """Open a source, or the part of it that the options `parts` and `part` name."""
     own = {key: value for key, value in options.items() if key not in OPTIONS}
-    source: Source = getattr(importlib.import_module(module), function)(own, base)
+    source = opener(own, base)
     division = {key: value for key, value in options.items() if key in OPTIONS}
     return Divided(source, Division.parse(division)) if division else source

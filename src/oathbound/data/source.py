@@ -5,9 +5,9 @@ source answers questions about its shape and its subjects' ids, and tells nothin
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from oathbound.core.patient import Patient
+from oathbound.core.patient import Columns, Patient
 from oathbound.data.cohort import Cohort
 from oathbound.data.description import SourceDescription
 
@@ -23,10 +23,26 @@ class Source(Protocol):
         """Return the ids of all subjects, ascending."""
         ...
 
+    def unreadable(self) -> frozenset[int]:
+        """Return those of the subjects who have an event that cannot be read; nobody of them is admitted.
+
+        A record without that event would be learnt from as if it were whole.
+        """
+        ...
+
     def duplicates(self, subjects: frozenset[int]) -> frozenset[int]:
         """Return those of `subjects` whose events equal those of one of them with a smaller id."""
         ...
 
     def patients(self, cohort: Cohort) -> Iterator[Patient]:
         """Yield the patients of the cohort, each once and whole. Nobody else's rows are read out."""
+        ...
+
+
+@runtime_checkable
+class ColumnSource(Source, Protocol):
+    """A source that also gives its records as arrays: for sets too large for an object an event."""
+
+    def columns(self, cohort: Cohort) -> Iterator[Columns]:
+        """Yield the same as `patients`, some whole patients at a time."""
         ...

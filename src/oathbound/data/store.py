@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from oathbound.core.errors import BudgetRefused, ProtocolRefused, WrongInput
 from oathbound.core.record import decimal_text
 from oathbound.data.cohort import PARTS, Cohort, restored
 from oathbound.data.commitment import KEY_BYTES
-from oathbound.data.consent import Consent, current
+from oathbound.data.consent import Consent, after_withdrawal, current
 from oathbound.data.database import open_database, transaction, translated
 from oathbound.hazmat.random import random_bytes
 
@@ -31,6 +32,15 @@ class Charges:
 
     count: int
     highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One use of a study's cohort: a round of training, or an audit. `absent` may not be used any more."""
+
+    label: str
+    as_of: int
+    absent: frozenset[int] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +86,38 @@ class SiteStore:
             )
 
     def consents(self) -> dict[int, tuple[Consent, ...]]:
-        """Return all consents by patient."""
+        """Return all consents by patient; those that were given before the patient withdrew are inactive."""
         by_patient: defaultdict[int, tuple[Consent, ...]] = defaultdict(tuple)
         with translated(self.path):
+            withdrawn = self._withdrawals()
             for subject, body in self._connection.execute("SELECT subject_id, body FROM consent"):
                 by_patient[subject] += (Consent.model_validate_json(body),)
+        for subject in withdrawn.keys() & by_patient.keys():
+            by_patient[subject] = after_withdrawal(by_patient[subject], withdrawn[subject])
         return dict(by_patient)
+
+    def withdraw(self, subject: int, at: int) -> int:
+        """Record that a patient withdrew, and return when: the first time counts.
+
+        Raises `WrongInput` for somebody who never gave or denied consent here: there is nothing to withdraw.
+        """
+        with self._writing() as connection:
+            if connection.execute("SELECT 1 FROM patient WHERE subject_id = ?", (subject,)).fetchone() is None:
+                raise WrongInput(
+                    "no patient of that number has given or denied a consent here",
+                    hint="`oathbound admit` reads consents; nobody's records are used without one",
+                )
+            earlier = self._withdrawals().get(subject)
+            if earlier is not None and not self._consented_since(subject, earlier):
+                return int(earlier.timestamp())
+            connection.execute("INSERT OR REPLACE INTO withdrawal VALUES (?, ?)", (subject, at))
+        return at
+
+    def withdrawn(self, subject: int) -> int | None:
+        """Return when the patient withdrew, POSIX seconds, or None."""
+        with translated(self.path):
+            moment = self._withdrawals().get(subject)
+        return None if moment is None else int(moment.timestamp())
 
     def patient_keys(self, subjects: Iterable[int]) -> dict[int, bytes]:
         """Return k_patient of those of `subjects` who ever gave or denied consent."""
@@ -125,6 +161,47 @@ class SiteStore:
         """Return whether the study's cohort is recorded."""
         with translated(self.path):
             return self._cohort(study) is not None
+
+    def record_use(self, study: str, use: Use) -> None:
+        """Record a use of the study's cohort; the same label again replaces it, until it is stated."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM used WHERE study = ? AND label = ?", (study, use.label))
+            connection.execute("INSERT INTO used VALUES (?, ?, ?)", (study, use.label, use.as_of))
+            connection.executemany(
+                "INSERT INTO absence VALUES (?, ?, ?)",
+                ((study, use.label, subject) for subject in sorted(use.absent)),
+            )
+
+    def uses(self, study: str) -> dict[str, Use]:
+        """Return the recorded uses of a study's cohort, by label."""
+        absent: defaultdict[str, set[int]] = defaultdict(set)
+        with translated(self.path):
+            for label, subject in self._connection.execute(
+                "SELECT label, subject_id FROM absence WHERE study = ?", (study,)
+            ):
+                absent[label].add(subject)
+            rows = self._connection.execute("SELECT label, as_of FROM used WHERE study = ?", (study,)).fetchall()
+        return {label: Use(label, as_of, frozenset(absent[label])) for label, as_of in rows}
+
+    def studies_of(self, subject: int) -> dict[str, str]:
+        """Return the part that a patient has in each study: `members`, `held_out` or `reference`."""
+        with translated(self.path):
+            return dict(
+                self._connection.execute(
+                    "SELECT study, part FROM place WHERE subject_id = ? ORDER BY study", (subject,)
+                )
+            )
+
+    def reserved(self, study: str) -> tuple[Decimal, Decimal] | None:
+        """Return the (epsilon, delta) that a study reserved for each member; None if it has no bound.
+
+        Raises `ProtocolRefused` where it has reserved nothing yet.
+        """
+        with translated(self.path):
+            row = self._reservation(study)
+        if row is None:
+            raise ProtocolRefused("this study has reserved no budget here")
+        return None if row[0] is None or row[1] is None else (Decimal(row[0]), Decimal(row[1]))
 
     def check_affordable(
         self, study: str, epsilon: Decimal, delta: Decimal, limit_epsilon: Decimal, limit_delta: Decimal
@@ -223,6 +300,15 @@ class SiteStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with translated(self.path), transaction(self._connection):
             yield self._connection
+
+    def _withdrawals(self) -> dict[int, datetime]:
+        rows = self._connection.execute("SELECT subject_id, at FROM withdrawal")
+        return {subject: datetime.fromtimestamp(at, UTC) for subject, at in rows}
+
+    def _consented_since(self, subject: int, moment: datetime) -> bool:
+        rows = self._connection.execute("SELECT body FROM consent WHERE subject_id = ?", (subject,))
+        consents = (Consent.model_validate_json(body) for (body,) in rows)
+        return any(consent.given is not None and consent.given > moment for consent in consents)
 
     def _cohort(self, study: str) -> Cohort | None:
         row = self._connection.execute("SELECT policy_digest FROM study WHERE name = ?", (study,)).fetchone()

@@ -18,6 +18,8 @@ PREFIX = "https://oathbound.invalid/"
 
 Role = Literal["site", "coordinator"]
 
+Ordinal = Annotated[int, Field(ge=1, le=10_000_000)]
+
 Seconds = Annotated[int, Field(ge=0, lt=2**40)]
 """POSIX seconds, UTC."""
 
@@ -86,6 +88,20 @@ class Admission(SitePredicate):
     nonce_digest: Digest
 
 
+class Round(SitePredicate):
+    """Whose records a site may use in one round of training: its members, less those who no longer consent.
+
+    Consents were read at `as_of`; `root` commits to who was left, `members` is their number.
+    """
+
+    kind: ClassVar[str] = "round/v1"
+    run: Digest
+    round: Ordinal
+    as_of: Seconds
+    members: Rounded
+    root: Digest
+
+
 class Charged(SitePredicate):
     """What one site charged to each of its members: a privacy event, from which epsilon is computed.
 
@@ -98,12 +114,17 @@ class Charged(SitePredicate):
 
 
 class TrainedWithTrustedAggregator(Predicate):
-    """A segment of training in which the coordinator saw each site's vector: no secure sum."""
+    """One round's steps of training, in which the coordinator saw each site's vector: no secure sum.
+
+    `attempts` is the highest attempt that was begun, in this round and all before it.
+    """
 
     kind: ClassVar[str] = "trained-with-trusted-aggregator/v1"
     role: ClassVar[Role] = "coordinator"
     run: Digest
-    steps: Count
+    round: Ordinal
+    first_step: Ordinal
+    last_step: Ordinal
     attempts: Count
     first_weights: Digest
     last_weights: Digest
@@ -118,6 +139,28 @@ class ModelMade(Predicate):
     weights: Digest
     files: dict[Annotated[str, Field(pattern=r"^[a-z]+\.(json|safetensors)$")], Digest] = Field(min_length=1)
     model: Digest
+
+
+class AuditRoots(Record):
+    """The roots of the tries of an audit's patients."""
+
+    members: Digest
+    held_out: Digest
+
+
+class Audited(SitePredicate):
+    """Whose records a site used in an audit: those of its cohort whose consent to audits stood at `as_of`.
+
+    `run` is the checkpoint that held the model before it. Findings that follow are about these patients.
+    """
+
+    kind: ClassVar[str] = "audited/v1"
+    run: Digest
+    number: Ordinal
+    as_of: Seconds
+    members: Rounded
+    held_out: Rounded
+    roots: AuditRoots
 
 
 class Found(SitePredicate):
@@ -145,7 +188,17 @@ class Decided(Predicate):
 
 KINDS: dict[str, type[Predicate]] = {
     PREFIX + predicate.kind: predicate
-    for predicate in (Oath, Admission, Charged, TrainedWithTrustedAggregator, ModelMade, Found, Decided)
+    for predicate in (
+        Oath,
+        Admission,
+        Round,
+        TrainedWithTrustedAggregator,
+        Charged,
+        ModelMade,
+        Audited,
+        Found,
+        Decided,
+    )
 }
 
 

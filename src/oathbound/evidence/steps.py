@@ -6,6 +6,7 @@ Every function takes what earlier steps have found, and returns what it found or
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final, TypeVar
 
 from oathbound.core import accounting
@@ -23,12 +24,14 @@ from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import Checkpoint, open_checkpoint, witnesses
 from oathbound.evidence.predicates import (
     Admission,
+    Audited,
     Charged,
     Decided,
     Found,
     ModelMade,
     Oath,
     Predicate,
+    Round,
     SitePredicate,
     TrainedWithTrustedAggregator,
     predicate_of,
@@ -38,6 +41,13 @@ CLOCK_SKEW_SECONDS: Final = 300
 
 ROUNDING_SLACK: Final = 10
 """By this much three counts and their sum, each rounded to 5, can differ at most."""
+
+DRAWING_SLACK: Final = 20
+"""By this much a part and its share of all, of counts rounded to 5 or not shown below 10, can differ."""
+
+_BEFORE_TRAINING: Final = (Oath, Admission)
+_OF_TRAINING: Final = (Round, TrainedWithTrustedAggregator, Charged, ModelMade)
+_AFTER_TRAINING: Final = (Audited, Found, Decided)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,59 +185,118 @@ def check_order(study: Sequence[Stated], start: CheckpointSeen, made: Checkpoint
     """(9) Refuse a statement on the wrong side of the start of training, or of the audit."""
     for index, statement in enumerate(study):
         predicate = statement.predicate
-        before_start = isinstance(predicate, (Oath, Admission))
-        before_model = before_start or isinstance(
-            predicate, (Charged, TrainedWithTrustedAggregator, ModelMade)
-        )
-        if before_start != (index < start.size):
+        if isinstance(predicate, _BEFORE_TRAINING) != (index < start.size):
             raise NotAcceptable(f"a {predicate.kind} statement is on the wrong side of the start of training")
-        if before_model != (index < made.size):
+        if isinstance(predicate, _AFTER_TRAINING) != (index >= made.size):
             raise NotAcceptable(
                 f"a {predicate.kind} statement is on the wrong side of the start of the audit"
             )
-        if (
-            isinstance(predicate, (Charged, TrainedWithTrustedAggregator, ModelMade))
-            and predicate.run != start.digest
-        ):
+        if isinstance(predicate, _OF_TRAINING) and predicate.run != start.digest:
             raise NotAcceptable(f"a {predicate.kind} statement cites another start of training")
-        if isinstance(predicate, Found) and predicate.run != made.digest:
-            raise NotAcceptable("a finding cites another checkpoint of the model")
-    if max(start.times) > min(made.times) + CLOCK_SKEW_SECONDS:
-        raise NotAcceptable("by its witnesses' clocks the audit began before training")
+        if isinstance(predicate, (Audited, Found)) and predicate.run != made.digest:
+            raise NotAcceptable(f"a {predicate.kind} statement cites another checkpoint of the model")
 
 
-def check_fresh(admissions: Sequence[Admission], policy: Policy, start: CheckpointSeen) -> None:
-    """(10) Refuse a cohort that is empty, larger than planned, or of stale consents."""
-    oldest = max(start.times) - policy.consent.staleness_hours * 3600
+def check_clocks(log: Sequence[CheckpointSeen], operator: str) -> None:
+    """(9) Refuse checkpoints of one log whose witnesses' clocks run backwards."""
+    for before, after in pairwise(log):
+        if max(before.times) > min(after.times) + CLOCK_SKEW_SECONDS:
+            raise NotAcceptable(f"by its witnesses' clocks the log of {operator} was not written in order")
+
+
+def check_admissions(admissions: Sequence[Admission], policy: Policy, start: CheckpointSeen) -> None:
+    """(10) Refuse a cohort that is empty, larger than planned, drawn otherwise, or of stale consents."""
     for admission in admissions:
-        if not oldest <= admission.as_of <= min(start.times) + CLOCK_SKEW_SECONDS:
-            raise NotAcceptable(
-                f"{admission.site} read its consents more than {policy.consent.staleness_hours} hours "
-                "before training, or after it started"
-            )
+        site = admission.site
+        _check_fresh(admission.as_of, f"the admission of {site}", policy, start)
         if not admission.members or not admission.held_out:
-            raise NotAcceptable(f"{admission.site} admitted no members, or none to hold out")
-        parts = admission.members + admission.held_out + (admission.reference or 0)
-        if parts > admission.considered + ROUNDING_SLACK:
-            raise NotAcceptable(f"{admission.site} admitted more patients than it considered")
+            raise NotAcceptable(f"{site} admitted no members, or none to hold out")
+        parts = (admission.members, admission.held_out, admission.reference or 0)
+        if sum(parts) > admission.considered + ROUNDING_SLACK:
+            raise NotAcceptable(f"{site} admitted more patients than it considered")
         if admission.members > policy.training.members:
-            raise NotAcceptable(f"{admission.site} admitted more members than the policy plans for all sites")
+            raise NotAcceptable(f"{site} admitted more members than the policy plans for all sites")
+        for share, part in ((policy.drawing.held_out, parts[1]), (policy.drawing.reference, parts[2])):
+            if abs(part - share * sum(parts)) > DRAWING_SLACK:
+                raise NotAcceptable(f"{site} drew its cohort in other shares than the policy's")
+
+
+def check_rounds(
+    study: Sequence[Stated],
+    log: Sequence[CheckpointSeen],
+    admissions: Sequence[Admission],
+    policy: Policy,
+) -> tuple[Round, ...]:
+    """(10) Return every round's cohorts; refuse training on one that is stale, grown, or was not witnessed.
+
+    The steps of a round lie after the checkpoint that holds its cohorts, one of each site, and before the
+    cohorts of the next: who withdrew before a round is in none of its steps.
+    """
+    admitted = {admission.site: admission for admission in admissions}
+    newest = {site: (0, admission.as_of) for site, admission in admitted.items()}
+    open_rounds: dict[int, dict[str, tuple[int, Round]]] = {}
+    for index, statement in enumerate(study):
+        predicate = statement.predicate
+        if isinstance(predicate, Round):
+            number, as_of = newest[predicate.site]
+            if predicate.round <= number or predicate.as_of < as_of:
+                raise NotAcceptable(f"{predicate.site} went back to an earlier round, or an earlier consent")
+            if not 0 < predicate.members <= admitted[predicate.site].members:
+                raise NotAcceptable(
+                    f"{predicate.site} trained on nobody, or on more than it admitted, in round {predicate.round}"
+                )
+            newest[predicate.site] = (predicate.round, predicate.as_of)
+            open_rounds.setdefault(predicate.round, {})[predicate.site] = (index, predicate)
+        if isinstance(predicate, TrainedWithTrustedAggregator):
+            cohorts = open_rounds.get(predicate.round, {})
+            if len(cohorts) != len(policy.sites) or predicate.round != max(open_rounds):
+                raise NotAcceptable(
+                    f"the steps of round {predicate.round} do not follow its cohorts, one of each site"
+                )
+            stated = max(place for place, _ in cohorts.values())
+            seen = next((seen for seen in log if stated < seen.size <= index), None)
+            if seen is None:
+                raise NotAcceptable(f"the cohorts of round {predicate.round} were not witnessed before its steps")
+            for _, cohort in cohorts.values():
+                _check_fresh(cohort.as_of, f"round {cohort.round} of {cohort.site}", policy, seen)
+    return tuple(each(study, Round))
+
+
+def _check_fresh(as_of: int, what: str, policy: Policy, seen: CheckpointSeen) -> None:
+    hours = policy.consent.staleness_hours
+    if not max(seen.times) - hours * 3600 <= as_of <= min(seen.times) + CLOCK_SKEW_SECONDS:
+        raise NotAcceptable(
+            f"{what} rests on consents read more than {hours} hours before it was witnessed, or after"
+        )
 
 
 def check_training(
-    training: TrainedWithTrustedAggregator, model: ModelMade, charges: Sequence[Charged], policy: Policy
+    segments: Sequence[TrainedWithTrustedAggregator],
+    model: ModelMade,
+    charges: Sequence[Charged],
+    policy: Policy,
 ) -> None:
     """(11) Refuse a training that departs from the plan, and a model that it did not make."""
-    if training.steps != policy.training.steps:
-        raise NotAcceptable(f"{training.steps} steps were taken; the policy plans {policy.training.steps}")
-    if not training.steps <= training.attempts <= policy.training.attempts:
-        raise NotAcceptable(
-            f"{training.attempts} attempts were made; the policy allows {policy.training.attempts}"
-        )
+    plan = policy.training
+    step, attempts, weights = 0, 0, segments[0].first_weights
+    for segment in segments:
+        if segment.first_step != step + 1 or not step < segment.last_step <= step + plan.round_steps:
+            raise NotAcceptable(
+                f"the steps of round {segment.round} do not follow those before, or are too many"
+            )
+        if segment.first_weights != weights:
+            raise NotAcceptable(f"round {segment.round} began from other weights than the round before left")
+        if segment.attempts - attempts < segment.last_step - step:
+            raise NotAcceptable(f"round {segment.round} took more steps than it made attempts")
+        step, attempts, weights = segment.last_step, segment.attempts, segment.last_weights
+    if step != plan.steps:
+        raise NotAcceptable(f"{step} steps were taken; the policy plans {plan.steps}")
+    if attempts > plan.attempts:
+        raise NotAcceptable(f"{attempts} attempts were made; the policy allows {plan.attempts}")
     for charged in charges:
-        if not training.steps <= charged.event.attempts <= training.attempts:
+        if not step <= charged.event.attempts <= attempts:
             raise NotAcceptable(f"the attempts that {charged.site} charged do not fit those of the training")
-    if model.weights != training.last_weights or model.model != digest_of(model.files):
+    if model.weights != weights or model.model != digest_of(model.files):
         raise NotAcceptable("the model is not the one that the training made")
 
 
@@ -287,27 +356,45 @@ def check_findings(
         )
         if digest(found.nonce.encode()) != committed[finding.site] or finding.seed != seed:
             raise NotAcceptable(f"{finding.site} committed to another seed of {finding.test}")
-        if not is_whole(finding):
+        if not is_whole(finding, policy):
             raise NotAcceptable(
                 f"the finding of {finding.test} at {finding.site} is not all that the test measures"
             )
 
 
-def check_counts(attempts: Sequence[tuple[Found, int]], admissions: Sequence[Admission]) -> None:
-    """Refuse findings on other patients than were admitted; an excess is on the carriers among them."""
-    admitted = {admission.site: (admission.members, admission.held_out) for admission in admissions}
-    for found, _ in attempts:
-        measures = () if isinstance(found.finding.outcome, DidNotRun) else found.finding.outcome.measures
-        for measure in measures:
-            members, held_out = admitted[found.site]
-            if isinstance(measure, (Auc, TruePositiveRate)):
-                fits = (measure.members, measure.held_out) == (members, held_out)
-            else:
-                fits = isinstance(measure, NotMeasurable) or (
-                    measure.members <= members and measure.held_out <= held_out
-                )
-            if not fits:
-                raise NotAcceptable(f"a finding of {found.site} is on other patients than it admitted")
+def check_audited(history: Sequence[Stated], admission: Admission, made: CheckpointSeen) -> None:
+    """(13) Refuse one site's findings on others than it said it audited, and an audit of whom it did not admit.
+
+    An excess is on the carriers among them.
+    """
+    audited: Audited | None = None
+    for statement in history:
+        predicate = statement.predicate
+        if isinstance(predicate, Audited):
+            if predicate.number != (audited.number if audited else 0) + 1:
+                raise NotAcceptable(f"the audits of {predicate.site} are not numbered one after the other")
+            if not admission.as_of <= predicate.as_of or predicate.as_of < min(made.times) - CLOCK_SKEW_SECONDS:
+                raise NotAcceptable(f"{predicate.site} audited by consents read before there was a model")
+            if predicate.members > admission.members or predicate.held_out > admission.held_out:
+                raise NotAcceptable(f"{predicate.site} audited more patients than it admitted")
+            audited = predicate
+        if isinstance(predicate, Found):
+            if audited is None:
+                raise NotAcceptable(f"{predicate.site} does not say whom its finding is about")
+            _check_counts(predicate, audited)
+
+
+def _check_counts(found: Found, audited: Audited) -> None:
+    measures = () if isinstance(found.finding.outcome, DidNotRun) else found.finding.outcome.measures
+    for measure in measures:
+        if isinstance(measure, (Auc, TruePositiveRate)):
+            fits = (measure.members, measure.held_out) == (audited.members, audited.held_out)
+        else:
+            fits = isinstance(measure, NotMeasurable) or (
+                measure.members <= audited.members and measure.held_out <= audited.held_out
+            )
+        if not fits:
+            raise NotAcceptable(f"a finding of {found.site} is on other patients than it audited")
 
 
 def judgement_of(policy: Policy, attempts: Sequence[tuple[Found, int]]) -> Judgement:

@@ -27,15 +27,19 @@ _HINT: Final = "every party prints its fingerprint when it joins; compare it wit
 class TrustedParty(Record):
     """A name and the fingerprint that was compared with its owner."""
 
-    name: Name
-    fingerprint: Digest
+    name: Name = Field(description="The party's name.")
+    fingerprint: Digest = Field(
+        description="The digest of its public keys, compared with its owner out of band."
+    )
 
 
 class Trust(Record):
     """The parties that a verifier trusts: at least one, each name and each fingerprint once."""
 
-    format: Literal["oathbound/trust/v1"]
-    party: Annotated[tuple[TrustedParty, ...], Field(min_length=1)]
+    format: Literal["oathbound/trust/v1"] = Field(description="The version of the trust file.")
+    party: Annotated[tuple[TrustedParty, ...], Field(min_length=1)] = Field(
+        description="Everybody whose signatures are believed; a bundle with another party is refused."
+    )
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

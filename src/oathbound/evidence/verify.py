@@ -24,17 +24,20 @@ from oathbound.evidence.predicates import (
     Charged,
     Found,
     ModelMade,
+    Round,
     TrainedWithTrustedAggregator,
 )
 from oathbound.evidence.steps import (
     attempts_of,
+    check_admissions,
+    check_audited,
+    check_clocks,
     check_complete,
-    check_counts,
     check_findings,
-    check_fresh,
     check_oaths,
     check_order,
     check_role,
+    check_rounds,
     check_training,
     checkpoint_cited,
     each,
@@ -60,10 +63,10 @@ STEPS: Final = {
     7: "enough other sites cosigned every checkpoint",
     8: "nothing that a site logged is missing, and nothing was added to it",
     9: "things happened in the order that the policy promises",
-    10: "the cohorts were admitted by consent, and were fresh",
+    10: "the cohorts were admitted by consent, and every round's was fresh",
     11: "training followed the plan, and made this model",
     12: "the privacy that was spent, recomputed, is within the budget",
-    13: "every finding is whole, about this model and cohort, with the seed that its site committed to",
+    13: "every finding is whole, about this model and these patients, with the seed committed to",
     14: "the verdict, recomputed from findings and gates, is the one that was decided",
 }
 
@@ -75,7 +78,8 @@ class Verified:
     policy: Policy
     policy_digest: str
     model: ModelMade
-    training: TrainedWithTrustedAggregator
+    training: tuple[TrainedWithTrustedAggregator, ...]
+    rounds: tuple[Round, ...]
     admissions: tuple[Admission, ...]
     charges: tuple[Charged, ...]
     findings: tuple[Found, ...]
@@ -153,16 +157,19 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:  # noqa: PLR0915 
 
     # (9) things happened in the order that the policy promises
     with _step(9):
-        training, model = the_one(study, TrainedWithTrustedAggregator), the_one(study, ModelMade)
+        training, model = each(study, TrainedWithTrustedAggregator), the_one(study, ModelMade)
         decided = last_decision(study)
-        start = checkpoint_cited(seen[policy.coordinator.name], training.run, "the training")
+        start = checkpoint_cited(seen[policy.coordinator.name], model.run, "the model")
         made = checkpoint_cited(seen[policy.coordinator.name], each(study, Found)[0].run, "a finding")
         check_order(study, start, made)
+        for operator, log in seen.items():
+            check_clocks(log, operator)
 
-    # (10) the cohorts were admitted by consent, and were fresh
+    # (10) the cohorts were admitted by consent, and every round's was fresh
     with _step(10):
         admissions = one_of_each_site(study, Admission, policy)
-        check_fresh(admissions, policy, start)
+        check_admissions(admissions, policy, start)
+        rounds = check_rounds(study, seen[policy.coordinator.name], admissions, policy)
 
     # (11) training followed the plan, and made this model
     with _step(11):
@@ -173,12 +180,13 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:  # noqa: PLR0915 
     with _step(12):
         epsilon = epsilon_spent(charges, policy)
 
-    # (13) every finding is whole, about this model and cohort, with the seed that its site committed to
+    # (13) every finding is whole, about this model and these patients, with the seed committed to
     with _step(13):
         found = [[s.predicate for s in own if isinstance(s.predicate, Found)] for own in history.values()]
         attempts = list(chain.from_iterable(attempts_of(of_site) for of_site in found))
         check_findings(attempts, model, policy, admissions)
-        check_counts(attempts, admissions)
+        for admission in admissions:
+            check_audited(history[admission.site], admission, made)
 
     # (14) the verdict, recomputed from findings and gates, is the one that was decided
     with _step(14):
@@ -193,7 +201,8 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:  # noqa: PLR0915 
         policy=policy,
         policy_digest=policy.digest,
         model=model,
-        training=training,
+        training=tuple(training),
+        rounds=rounds,
         admissions=admissions,
         charges=charges,
         findings=tuple(found for found, _ in attempts),

@@ -16,13 +16,14 @@ from safetensors import SafetensorError
 from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest, digest_of, from_canonical
 from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.record import Record
-from oathbound.core.study import Architecture, Vocabulary
-from oathbound.models.tokenizer import Tokenizer
-from oathbound.models.transformer import EventTransformer
+from oathbound.core.shape import Architecture, EventTransformer, ExtensionModel, Features, Vocabulary
+from oathbound.models.family import Encoder, Family, Maker, encoder_of, unfilled
+from oathbound.models.model import Model
 
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 VOCABULARY: Final = "vocabulary.json"
+FEATURES: Final = "features.json"
 LINEAGE: Final = "lineage.json"
 
 _MAX_HEADER: Final = 1024 * 1024
@@ -40,25 +41,30 @@ class Config(Record):
 class LoadedModel:
     """A model that was read whole: `digest` covers every byte of every file of its folder."""
 
-    model: EventTransformer
-    tokenizer: Tokenizer
+    model: Model
+    encoder: Encoder
     lineage: dict[str, Any] | None
     digest: str
 
 
 def write_model(
-    path: Path, model: EventTransformer, tokenizer: Tokenizer, *, lineage: Mapping[str, Any] | None = None
+    path: Path,
+    model: Model,
+    seen: Vocabulary | Features,
+    *,
+    lineage: Mapping[str, Any] | None = None,
 ) -> str:
     """Write the folder `path`, whole and durable or not at all, and return its digest.
 
-    `lineage` says what the model was made of, as JSON without floats. `WrongInput` if `path` exists.
+    `seen` is what the model sees of a record; `lineage` says what the model was made
+    of, as JSON without floats. `WrongInput` if `path` exists.
     """
     config = Config(format="oathbound/model/v1", architecture=model.architecture)
     weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
     files = {
         WEIGHTS: safetensors.torch.save(weights),
         CONFIG: canonical(config.plain()),
-        VOCABULARY: canonical(tokenizer.vocabulary.plain()),
+        VOCABULARY if isinstance(seen, Vocabulary) else FEATURES: canonical(seen.plain()),
     }
     if lineage is not None:
         files[LINEAGE] = canonical(dict(lineage))
@@ -71,34 +77,55 @@ def write_model(
     return _digest(files)
 
 
-def read_model(path: Path) -> LoadedModel:
-    """Return the model in the folder `path`.
+def read_model(path: Path, make: Maker | None = None) -> LoadedModel:
+    """Return the model in the folder `path`; `make` makes one that an extension brings, to be filled.
 
     Raises `WrongInput` for a file that is missing, too large, truncated or not of this architecture, and for
-    weights that are not finite; `NotAuthentic` for JSON that is not canonical. Sizes are checked before
-    memory is taken.
+    weights that are not finite; `NotAuthentic` for JSON that is not canonical; `Unavailable` for an
+    extension's model without `make`. Sizes are checked before memory is taken, except by `make`.
     """
-    files = {name: _read(path / name, MAX_JSON_BYTES) for name in (CONFIG, VOCABULARY)}
+    files = {CONFIG: _read(path / CONFIG, MAX_JSON_BYTES)}
+    config = Config.parse(_mapping(files[CONFIG], CONFIG), what=CONFIG)
+    kind, name = (Vocabulary, VOCABULARY) if _of_events(config.architecture, path) else (Features, FEATURES)
+    files[name] = _read(path / name, MAX_JSON_BYTES)
+    seen = kind.parse(_mapping(files[name], name), what=name)
     lineage = None
     if (path / LINEAGE).exists():
         files[LINEAGE] = _read(path / LINEAGE, MAX_JSON_BYTES)
         lineage = _mapping(files[LINEAGE], LINEAGE)
-    config = Config.parse(_mapping(files[CONFIG], CONFIG), what=CONFIG)
-    tokenizer = Tokenizer(Vocabulary.parse(_mapping(files[VOCABULARY], VOCABULARY), what=VOCABULARY))
 
-    with torch.device("meta"):
-        model = EventTransformer(config.architecture, tokenizer.size)
-    size = _FLOAT32 * sum(parameter.numel() for parameter in model.parameters())
+    family = _unfilled(config.architecture, seen, make)
+    size = _FLOAT32 * sum(parameter.numel() for parameter in family.model.parameters())
     files[WEIGHTS] = _read(path / WEIGHTS, size + _MAX_HEADER)
-    model.load_state_dict(_weights(files[WEIGHTS], model), assign=True)
-    return LoadedModel(model, tokenizer, lineage, _digest(files))
+    family.model.load_state_dict(_weights(files[WEIGHTS], family.model, name), assign=True)
+    return LoadedModel(family.model, family.encoder, lineage, _digest(files))
+
+
+def _of_events(architecture: Architecture, path: Path) -> bool:
+    """Return whether a model sees a vocabulary; of an extension's the folder says it."""
+    if isinstance(architecture, ExtensionModel):
+        return (path / VOCABULARY).exists()
+    return isinstance(architecture, EventTransformer)
+
+
+def _unfilled(architecture: Architecture, seen: Vocabulary | Features, make: Maker | None) -> Family:
+    """Return a model whose weights are still to be loaded; one of oathbound's takes no memory for them."""
+    if not isinstance(architecture, ExtensionModel):
+        encoder = encoder_of(architecture, seen)
+        with torch.device("meta"):
+            return Family(unfilled(architecture, encoder.size), encoder)
+    if make is None:
+        raise Unavailable(
+            f"the model {architecture.name} is an extension's, and only a study that pins it can run it"
+        )
+    return make(architecture, seen)
 
 
 def _digest(files: Mapping[str, bytes]) -> str:
     return digest_of({name: digest(content) for name, content in files.items()})
 
 
-def _weights(data: bytes, model: EventTransformer) -> dict[str, torch.Tensor]:
+def _weights(data: bytes, model: Model, seen: str) -> dict[str, torch.Tensor]:
     """Return the tensors in `data`: those that `model` has, by name, shape and type, and finite."""
     try:
         # safetensors holds numbers and nothing that could be executed, unlike torch's own format
@@ -111,7 +138,7 @@ def _weights(data: bytes, model: EventTransformer) -> dict[str, torch.Tensor]:
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
         raise WrongInput(
-            f"{WEIGHTS} does not hold the weights that {CONFIG} and {VOCABULARY} describe",
+            f"{WEIGHTS} does not hold the weights that {CONFIG} and {seen} describe",
             hint="the three files must come from one training",
         )
     if any(tensor.dtype != torch.float32 for tensor in weights.values()):

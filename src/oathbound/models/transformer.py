@@ -9,19 +9,20 @@ under `torch.func.vmap`, which patient-level gradients need.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oathbound.core.errors import WrongInput
-from oathbound.core.study import Architecture
+from oathbound.core.shape import EventTransformer as Architecture
+from oathbound.models.model import Model, Rows, fill_uniform
 
 PAD: Final = 0
 _MLP_RATIO: Final = 2
+_WIDTH: Final = 16
 
 
 class Block(nn.Module):
@@ -51,8 +52,10 @@ class Block(nn.Module):
         return result
 
 
-class EventTransformer(nn.Module):
+class EventTransformer(Model):
     """Next-token logits for sequences of event tokens."""
+
+    architecture: Architecture
 
     def __init__(self, architecture: Architecture, vocabulary_size: int) -> None:
         super().__init__()
@@ -77,44 +80,35 @@ class EventTransformer(nn.Module):
         logits: Tensor = self.norm(x) @ self.tokens.T
         return logits
 
+    def losses(self, rows: Tensor) -> Tensor:
+        """Return each patient's mean loss over its tokens, shape (...); 0 if there are none."""
+        return loss(self(rows), rows)
+
+    def alike(self, rows: Rows) -> Iterator[Rows]:
+        """Yield the rows by width: the patient's number of tokens, rounded up to a multiple of 16.
+
+        A width that fits a group's longest would let one patient's presence move the others' gradients.
+        """
+        lengths = (rows != PAD).sum(axis=1)
+        widths = np.minimum(-(-lengths // _WIDTH) * _WIDTH, rows.shape[1])
+        for width in np.unique(widths):
+            yield rows[widths == width, :width]
+
 
 def build(architecture: Architecture, vocabulary_size: int) -> EventTransformer:
-    """Return the model with its first weights, fixed by `architecture.seed`.
-
-    Weights are uniform, made of 24-bit integers by exact operations alone, so that every processor with the
-    same torch gets the same bits; the fast normal generators differ between processors in the last place.
-    """
+    """Return the model with its first weights, fixed by `architecture.seed`."""
     model = EventTransformer(architecture, vocabulary_size)
-    generator = torch.Generator().manual_seed(architecture.seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 2:  # noqa: PLR2004 - matrices; vectors are biases and norms
-                deviation = 0.02 if name == "tokens" else parameter.shape[1] ** -0.5
-                if name.endswith(("out.weight", "down.weight")):
-                    deviation /= math.sqrt(2 * architecture.layers)
-                uniform = torch.rand(parameter.shape, generator=generator)
-                parameter.copy_((uniform - 0.5) * (math.sqrt(12) * deviation))
-            else:
-                parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    matrices = []
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2:  # noqa: PLR2004 - matrices; vectors are biases and norms
+            deviation = 0.02 if name == "tokens" else parameter.shape[1] ** -0.5
+            if name.endswith(("out.weight", "down.weight")):
+                deviation /= math.sqrt(2 * architecture.layers)
+            matrices.append((parameter, deviation))
+        else:
+            nn.init.constant_(parameter, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    fill_uniform(matrices, seed=architecture.seed)
     return model
-
-
-def flat(model: nn.Module) -> NDArray[np.float32]:
-    """Return a copy of all weights as one float32 vector, in the order of `named_parameters`."""
-    with torch.no_grad():
-        return torch.cat([parameter.flatten() for parameter in model.parameters()]).numpy()
-
-
-def load_flat(model: nn.Module, vector: NDArray[np.float32]) -> None:
-    """Set all weights from one float32 vector in the order of `flat`; `WrongInput` if it is not that."""
-    parameters = list(model.parameters())
-    expected = sum(parameter.numel() for parameter in parameters)
-    if vector.dtype != np.float32 or vector.shape != (expected,):
-        raise WrongInput(f"the model takes {expected} float32 weights")
-    values = torch.split(torch.tensor(vector), [parameter.numel() for parameter in parameters])
-    with torch.no_grad():
-        for parameter, value in zip(parameters, values, strict=True):
-            parameter.copy_(value.view_as(parameter))
 
 
 def token_losses(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -126,6 +120,6 @@ def token_losses(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def loss(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return each patient's mean loss over the tokens that are not PAD, shape (...); 0 if there is none."""
+    """Return each patient's mean loss over its tokens, shape (...); 0 if there are none."""
     counted = (tokens[..., 1:] != PAD).sum(dim=-1).clamp(min=1)
     return token_losses(logits, tokens).sum(dim=-1) / counted

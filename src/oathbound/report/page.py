@@ -274,7 +274,7 @@ def _not_run(verified: Verified) -> Table:
 
 
 def _digests(verified: Verified, bundle_digest: str) -> Table:
-    policy, training, model = verified.policy, verified.training, verified.model
+    policy, training, model = verified.policy, verified.training[0], verified.model
     return Table(
         "Digests and fingerprints (SHA-256)",
         ("Of", "Digest"),

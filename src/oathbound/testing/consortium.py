@@ -24,6 +24,8 @@ from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import cosign, decode, sign_checkpoint
 from oathbound.evidence.predicates import (
     Admission,
+    Audited,
+    AuditRoots,
     Charged,
     Decided,
     Found,
@@ -31,6 +33,7 @@ from oathbound.evidence.predicates import (
     Oath,
     Predicate,
     Roots,
+    Round,
     SitePredicate,
     TrainedWithTrustedAggregator,
 )
@@ -39,6 +42,9 @@ from oathbound.evidence.trust import Trust
 
 NOW: Final = 1_800_000_000
 """The time at which everything here happens, POSIX seconds."""
+
+EMPTY: Final = "sha256:6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
+"""A root that no patient has: of a cohort that is not shown."""
 
 TEST: Final = "membership"
 SCORES: Final = ("loss", "min-k", "min-k-plus-plus")
@@ -79,6 +85,7 @@ def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
             "sampling_rate": "0.02",
             "steps": 20,
             "attempts": 22,
+            "round_steps": 10,
             "learning_rate": "0.01",
             "warmup": 0,
             "ring_norm": 16384,
@@ -108,7 +115,7 @@ def _measures(score: str, estimate: str, members: int) -> tuple[Measure, ...]:
         estimate=Decimal(estimate),
         standard_error=Decimal("0.015"),
         members=5 * (members // 5),
-        held_out=300,
+        held_out=215,
     )
     reason = "too few patients"
     rate = NotMeasurable(kind="not-measurable", metric="tpr-at-1-percent", score=score, reason=reason)
@@ -124,6 +131,7 @@ class Consortium:
     logs: dict[str, list[bytes]] = field(default_factory=dict)
     notes: dict[str, list[bytes]] = field(default_factory=dict)
     found: dict[str, list[Found]] = field(default_factory=dict)
+    audits: int = 0
 
     @classmethod
     def of(cls, sites: Sequence[str] = ("north", "east"), **changes: Any) -> Self:
@@ -181,7 +189,6 @@ class Consortium:
 
     def admit(self, **changes: Any) -> Self:
         """Every site admits its cohort."""
-        empty = "sha256:" + 64 * "0"
         for site in self.sites:
             facts: dict[str, Any] = {
                 "policy_digest": self.policy.digest,
@@ -193,9 +200,9 @@ class Consortium:
                 "considered": 1000,
                 "excluded": (),
                 "members": 500,
-                "held_out": 300,
+                "held_out": 215,
                 "reference": 0,
-                "roots": Roots(members=empty, held_out=empty, reference=empty),
+                "roots": Roots(members=EMPTY, held_out=EMPTY, reference=EMPTY),
                 "nonce_digest": digest(self.nonce(site).encode()),
             }
             self.say(Admission(**(facts | changes)))
@@ -229,38 +236,71 @@ class Consortium:
         }
         return SampledGaussian(**(facts | changes))
 
-    def train(self, *, event: PrivacyEvent | None = None, **changes: Any) -> Self:
-        """Every site charges its members, and the coordinator states what was trained."""
-        run = decode(self.notes["coordinator"][0])[0].identity
+    @property
+    def run(self) -> str:
+        """The checkpoint that training started from."""
+        return decode(self.notes["coordinator"][0])[0].identity
+
+    def train(self, *, event: PrivacyEvent | None = None) -> Self:
+        """Train two rounds of equal length, and let every site state what it charged."""
+        return self.gather(1).step(1).gather(2).step(2).charge(event=event)
+
+    def gather(self, number: int, *, witness: bool = True, at: int = NOW, **changes: Any) -> Self:
+        """Every site reads its consents again, and states its cohort of one round."""
         for site in self.sites:
-            charged = Charged(
-                policy_digest=self.policy.digest, site=site, run=run, event=event or self.event()
-            )
-            self.say(charged)
+            facts: dict[str, Any] = {
+                "policy_digest": self.policy.digest,
+                "site": site,
+                "run": self.run,
+                "round": number,
+                "as_of": NOW - 30,
+                "members": 500,
+                "root": EMPTY,
+            }
+            self.say(Round(**(facts | changes)))
+        if witness:
+            self.witness("coordinator", at=at)
+        return self
+
+    def step(self, number: int, **changes: Any) -> Self:
+        """The coordinator states the steps of one round, of two."""
+        half = self.policy.training.steps // 2
+        weights = [digest(b"first"), digest(b"half"), digest(b"last")]
         facts: dict[str, Any] = {
             "policy_digest": self.policy.digest,
-            "run": run,
-            "steps": self.policy.training.steps,
-            "attempts": self.policy.training.steps,
-            "first_weights": digest(b"first"),
-            "last_weights": digest(b"last"),
+            "run": self.run,
+            "round": number,
+            "first_step": 1 + half * (number - 1),
+            "last_step": half * number,
+            "attempts": half * number,
+            "first_weights": weights[number - 1],
+            "last_weights": weights[number],
         }
         self.say(TrainedWithTrustedAggregator(**(facts | changes)))
         return self
 
-    def make(self, *, witness: bool = True, **changes: Any) -> Self:
+    def charge(self, *, event: PrivacyEvent | None = None) -> Self:
+        """Every site states what it charged to its members."""
+        for site in self.sites:
+            charged = Charged(
+                policy_digest=self.policy.digest, site=site, run=self.run, event=event or self.event()
+            )
+            self.say(charged)
+        return self
+
+    def make(self, *, witness: bool = True, at: int = NOW + 60, **changes: Any) -> Self:
         """State the model, and let the sites cosign the log before the audit."""
         files = {"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}
         facts: dict[str, Any] = {
             "policy_digest": self.policy.digest,
-            "run": decode(self.notes["coordinator"][0])[0].identity,
+            "run": self.run,
             "weights": digest(b"last"),
             "files": files,
             "model": digest(canonical(files)),
         }
         self.say(ModelMade(**(facts | changes)))
         if witness:
-            self.witness("coordinator", at=NOW + 60)
+            self.witness("coordinator", at=at)
         return self
 
     def audit(
@@ -272,8 +312,10 @@ class Consortium:
         logs: Sequence[str] | None = None,
         **changes: Any,
     ) -> Self:
-        """Every site states a finding of its membership test."""
+        """Every site states a finding of its membership test, on the patients that it last said it audits."""
         note = self.notes["coordinator"][-1]
+        if not self.audits:
+            self.audit_cohort()
         model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
         measures = tuple(chain.from_iterable(_measures(score, estimate, members) for score in scores))
         for site in self.sites:
@@ -298,14 +340,31 @@ class Consortium:
             self.say(found, logs=logs)
         return self
 
+    def audit_cohort(self, **changes: Any) -> Self:
+        """Every site reads its consents again, and states whom it audits."""
+        self.audits += 1
+        for site in self.sites:
+            facts: dict[str, Any] = {
+                "policy_digest": self.policy.digest,
+                "site": site,
+                "run": decode(self.notes["coordinator"][-1])[0].identity,
+                "number": self.audits,
+                "as_of": NOW + 60,
+                "members": 500,
+                "held_out": 215,
+                "roots": AuditRoots(members=EMPTY, held_out=EMPTY),
+            }
+            self.say(Audited(**(facts | changes)))
+        return self
+
     def verdict(self) -> Verdict:
         """Return the verdict that the findings and gates give."""
         numbered = [attempt for site in self.sites for attempt in attempts_of(self.found[site])]
         return judgement_of(self.policy, numbered).verdict
 
-    def decide(self, *, by: Sequence[str] | None = None, **changes: Any) -> Self:
+    def decide(self, *, by: Sequence[str] | None = None, at: int = NOW + 120, **changes: Any) -> Self:
         """Have the sites' logs witnessed, decide, and have the study's log witnessed last."""
-        heads = {site: self.witness(site, at=NOW + 120, by=by) for site in self.sites}
+        heads = {site: self.witness(site, at=at, by=by) for site in self.sites}
         files = {"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}
         facts: dict[str, Any] = {
             "policy_digest": self.policy.digest,
@@ -314,7 +373,7 @@ class Consortium:
             "verdict": self.verdict().value,
         }
         self.say(Decided(**(facts | changes)))
-        self.witness("coordinator", at=NOW + 120, by=by)
+        self.witness("coordinator", at=at, by=by)
         return self
 
     def contents(self) -> Contents:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oathbound.core.errors import BudgetRefused, ProtocolRefused, WrongInput
 from oathbound.core.ports import Ledger, PatientSampler
 from oathbound.hazmat.ring import encode
-from oathbound.models.transformer import EventTransformer, load_flat
+from oathbound.models.model import Model, Rows, load_flat
 from oathbound.train.clip import clipped_sum, unclipped_sum
 from oathbound.train.messages import Label, Share, ShareLabel, Step
 from oathbound.train.plan import Plan
@@ -32,7 +32,7 @@ class Noise(Protocol):
 
 
 class Node:
-    """One site in one run.
+    """One site in one round of a run, whose last step is `last_step`: after it consents are read again.
 
     `noise` is there if and only if the plan has a budget, and has the plan's parameter; else `WrongInput`.
     The node keeps no state of its own: what it may never do twice, its ledger remembers.
@@ -44,7 +44,8 @@ class Node:
         site: str,
         run: str,
         plan: Plan,
-        model: EventTransformer,
+        last_step: int,
+        model: Model,
         sampler: PatientSampler,
         ledger: Ledger,
         noise: Noise | None,
@@ -55,6 +56,7 @@ class Node:
         self._site = site
         self._run = run
         self._plan = plan
+        self._last_step = last_step
         self._model = model
         self._sampler = sampler
         self._ledger = ledger
@@ -85,18 +87,18 @@ class Node:
             )
         if not label.step <= training.steps or label.step > label.attempt:
             raise ProtocolRefused("a step that the plan does not have")
+        if label.step > self._last_step:
+            raise ProtocolRefused("a step after the round that this node was opened for")
         if label.attempt <= self._ledger.highest():
             raise ProtocolRefused("an attempt that was charged before: no vector is sent twice")
         if label.attempt > training.attempts:
             raise attempts_used_up(self._plan)
 
-    def _sum(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _sum(self, rows: Rows) -> NDArray[np.int64]:
         if self._noise is None:
-            return unclipped_sum(
-                self._model, tokens, scale=self._plan.scale, saturation=self._plan.saturation
-            )
+            return unclipped_sum(self._model, rows, scale=self._plan.scale, saturation=self._plan.saturation)
         training = self._plan.training
-        return clipped_sum(self._model, tokens, clip=float(training.clip), ring_norm=training.ring_norm)
+        return clipped_sum(self._model, rows, clip=float(training.clip), ring_norm=training.ring_norm)
 
 
 def attempts_used_up(plan: Plan) -> BudgetRefused:

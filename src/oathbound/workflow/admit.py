@@ -6,15 +6,14 @@ from oathbound.core.canonical import digest
 from oathbound.core.errors import NothingExamined, Refused
 from oathbound.core.study import Policy
 from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
-from oathbound.data.commitment import cohort_leaf, cohort_root
 from oathbound.data.consent import Request
 from oathbound.data.disclosure import rounded
-from oathbound.data.fhir import read_consents
 from oathbound.data.store import SiteStore
 from oathbound.evidence.predicates import Admission, Exclusion, Oath, Roots
 from oathbound.workflow.folders import SiteFolder, StudyFolder
-from oathbound.workflow.notary import START, state, stated, stated_by
+from oathbound.workflow.notary import state, stated, stated_by
 from oathbound.workflow.records import source_of
+from oathbound.workflow.rounds import read_again, root_of
 
 
 def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
@@ -34,7 +33,7 @@ def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
         # What the site's own log lost, the study's still knows; it is put back, never made anew.
         earlier = stated(own, Admission, mine) or stated_by(mine[name], log, Admission)
         if not earlier:
-            if len(log.checkpoints()) >= START:
+            if log.checkpoints():
                 raise Refused("training has started; a cohort is drawn before it")
             earlier = [_admit(site, policy, store, now)]
         elif not store.holds_cohort(policy.study):
@@ -47,11 +46,10 @@ def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
 
 
 def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admission:
-    consents = read_consents(site.consents)
-    store.replace_consents(consents.consents)
+    consents = read_again(site, store)
     by_patient = store.consents()
     keys = store.patient_keys(by_patient)
-    source = source_of(site)
+    source = source_of(site, policy)
     asked = policy.consent
     classes = frozenset(asked.classes)
     terms = Terms(
@@ -84,7 +82,14 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         held_out=rounded(len(drawn.cohort.held_out)) or 0,
         reference=rounded(len(drawn.cohort.reference)),
         nonce_digest=digest(site.secret().audit_nonce(policy.digest).encode()),
-        roots=_roots(drawn.cohort, keys, site.file.name, policy.digest),
+        roots=Roots(
+            **{
+                part: root_of(
+                    store, drawn.cohort.part(part), site=site.file.name, run=policy.digest, label=part
+                )
+                for part in PARTS
+            }
+        ),
     )
 
 
@@ -101,15 +106,3 @@ def _check_size(cohort: Cohort, policy: Policy) -> None:
             f"fewer than {least} members, or fewer than {least} held-out patients, were admitted",
             hint="the policy's minimum_patients is the least; look at consents, window and held_out",
         )
-
-
-def _roots(cohort: Cohort, keys: dict[int, bytes], site: str, run: str) -> Roots:
-    """Return the roots of the three tries, in which a patient's place is fixed by the patient's own key."""
-    roots = {
-        part: "sha256:"
-        + cohort_root(
-            cohort_leaf(keys[subject], site=site, run=run, label=part) for subject in cohort.part(part)
-        ).hex()
-        for part in PARTS
-    }
-    return Roots(**roots)

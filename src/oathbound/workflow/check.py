@@ -5,14 +5,18 @@ from decimal import Decimal
 
 from oathbound.core.catalogue import check_gates
 from oathbound.core.study import Policy
-from oathbound.models.tokenizer import Tokenizer
-from oathbound.models.transformer import build, flat
+from oathbound.models.model import flat
 from oathbound.train.plan import Plan
+from oathbound.workflow.extensions import check_extensions
+from oathbound.workflow.families import family_of
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a study will cost. `epsilon` is that of all attempts, None where no bound holds."""
+    """What a study will cost. `epsilon` is that of all attempts, None where no bound holds.
+
+    `tokens` are those of the vocabulary; of a classifier, the features of a row.
+    """
 
     weights: int
     tokens: int
@@ -23,14 +27,18 @@ class Price:
 
 
 def price(policy: Policy) -> Price:
-    """Return the price of a policy; `BudgetRefused` when its plan would break its own budget."""
-    check_gates(policy.gates)
-    tokenizer = Tokenizer(policy.vocabulary)
-    plan = Plan.of(policy, flat(build(policy.model, tokenizer.size)).size)
+    """Return the price of a policy; `BudgetRefused` when its plan would break its own budget.
+
+    Raises what `check_extensions` raises, too.
+    """
+    check_gates(policy)
+    check_extensions(policy)
+    family = family_of(policy)
+    plan = Plan.of(policy, flat(family.model).size)
     training = policy.training
     return Price(
         weights=plan.dimension,
-        tokens=tokenizer.size,
+        tokens=family.encoder.size,
         expected_batch=round(plan.divisor),
         steps=training.steps,
         attempts=training.attempts,

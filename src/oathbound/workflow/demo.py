@@ -1,6 +1,6 @@
 """`demo`: the whole chain on real people; every stage is the verb that a hospital would run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,40 @@ from oathbound.workflow.report import write_report
 from oathbound.workflow.train import train
 from oathbound.workflow.watch import Watch
 
-PARTS = "4,3,3"
-"""The shares of the cohort's people that the three simulated hospitals hold."""
-
 MARKER = ".oathbound-demo"
 """Tells a demo's folder from somebody's own study, which `demo` must not touch."""
+
+MARK = "This folder was made by `oathbound demo --cohort {cohort}`; nothing in it is anybody's own.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """A cohort to run the demo on: the kind of its source, and the source's options at each site.
+
+    `templates` begins the names of its study files.
+    """
+
+    told: str
+    source: str
+    sites: Mapping[str, Mapping[str, str]]
+    templates: str
+
+
+COHORTS = {
+    "nafld": People(
+        told="17,549 real people (NAFLD cohort), divided by hash among three simulated hospitals",
+        source="nafld",
+        sites={name: {"parts": "4,3,3", "part": str(part)} for part, name in enumerate(SITES, start=1)},
+        templates="demo",
+    ),
+    "heart": People(
+        told="920 real people (UCI heart disease) of four real hospitals; their consents are simulated",
+        source="heart",
+        sites={name: {"site": name} for name in ("cleveland", "hungary", "switzerland", "va")},
+        templates="demo-heart",
+    ),
+}
+"""The cohorts of the demo; the first is the usual one."""
 
 STUDIES = {"plain": {Verdict.FAIL}, "private": {Verdict.PASS, Verdict.INCONCLUSIVE}}
 """The two studies, and the verdicts that each may end in."""
@@ -49,34 +78,42 @@ class DemoFailed(OathboundError):
     """A stage of the demo did not end as it should."""
 
 
-def demo(path: Path, *, now: int, bar: Bar) -> Iterator[Stage]:
-    """Run the demo in a folder, or finish one that was interrupted, and yield each stage as it ends.
+def demo(path: Path, cohort: str, *, now: int, bar: Bar) -> Iterator[Stage]:
+    """Run the demo of a cohort in a folder, or finish one that was interrupted; yield each stage as it ends.
 
-    Raises `WrongInput` for a folder that holds something else, and `DemoFailed` when a stage ends otherwise
-    than it should.
+    Raises `WrongInput` for a cohort that there is not and a folder that holds something else, and `DemoFailed`
+    when a stage ends otherwise than it should.
     """
-    if path.is_dir() and any(path.iterdir()) and not (path / MARKER).is_file():
+    people = COHORTS.get(cohort)
+    if people is None:
+        raise WrongInput(f"the demo has no cohort {cohort}", hint=f"one of: {', '.join(COHORTS)}")
+    mark = MARK.format(cohort=cohort).encode()
+    if path.is_dir() and any(path.iterdir()) and not _marked(path, mark):
         raise WrongInput(
-            f"{path} holds something else than a demo", hint="name a new folder: oathbound demo DIR"
+            f"{path} holds something else than this demo", hint="name a new folder: oathbound demo DIR"
         )
-    write_file(path / MARKER, b"This folder was made by `oathbound demo`; nothing in it is anybody's own.\n")
-    members = list(_sites(path, now))
+    write_file(path / MARKER, mark)
+    members = list(_sites(path, people, now))
     coordinator = secret_in(path / "plain" / "keys" / "coordinator.key", "coordinator")
     for name in STUDIES:
         _keep(coordinator, path / name / "keys")
-        write_study(path / name, f"demo-{name}.toml", members, folder="../sites")
+        write_study(path / name, f"{people.templates}-{name}.toml", members, folder="../sites")
     write_trust(path / "trust.toml", StudyFolder.open(path / "plain"))
-    yield Stage("join", "17,549 real people (NAFLD cohort), divided by hash among three simulated hospitals")
+    yield Stage("join", people.told)
     for name, allowed in STUDIES.items():
         study = StudyFolder.open(path / name)
         yield Stage("study", f"{name}: privacy {_privacy(study)}")
         yield from _study(study, path, allowed, now, bar)
 
 
-def _sites(path: Path, now: int) -> Iterator[tuple[str, str]]:
-    for part, name in enumerate(SITES, start=1):
+def _marked(path: Path, mark: bytes) -> bool:
+    return (path / MARKER).is_file() and read_file(path / MARKER) == mark
+
+
+def _sites(path: Path, people: People, now: int) -> Iterator[tuple[str, str]]:
+    for name, options in people.sites.items():
         folder = path / "sites" / name
-        party = join(folder, name, source="nafld", options={"parts": PARTS, "part": str(part)})
+        party = join(folder, name, source=people.source, options=options)
         write_simulated_consents(SiteFolder.open(folder), now=now)
         yield party.name, party.fingerprint
 
@@ -96,23 +133,23 @@ def _privacy(study: StudyFolder) -> str:
 
 
 def _study(study: StudyFolder, path: Path, allowed: set[Verdict], now: int, bar: Bar) -> Iterator[Stage]:
-    name = study.policy.study
-    for site in SITES:
+    name, sites = study.policy.study, [site.name for site in study.policy.sites]
+    for site in sites:
         swear(study, site)
-    yield Stage("oath", f"{', '.join(SITES)} swore to {study.policy.digest[:23]}...")
-    for site in SITES:
-        yield from _admitted(admit_site(study, site, now=now))
+    yield Stage("oath", f"{', '.join(sites)} swore to {study.policy.digest[:23]}...")
+    for site in sites:
+        yield from _admitted(admit_site(study, site, now=now), max(map(len, sites)))
     with bar(f"train {name}") as watch:
-        trained = train(study, now=now, watch=watch)
+        trained = train(study, clock=lambda: now, watch=watch)
     spent = "no bound holds" if trained.epsilon is None else f"epsilon {trained.epsilon} spent"
     yield Stage("train", f"{trained.steps} steps in {trained.attempts} attempts; {spent}; aggregator trusted")
     with bar(f"audit {name}") as watch:
-        for done, site in enumerate(SITES):
-            watch(done, len(SITES), site)
-            audit_site(study, study.model, site)
+        for done, site in enumerate(sites):
+            watch(done, len(sites), site)
+            audit_site(study, study.model, site, now=now)
     released = release(study, study.model, path / f"{name}.oath", now=now)
     judgement = released.verified.judgement
-    shown = (claim for claim in judgement.claims if claim.site == EVERYWHERE or claim.estimate is None)
+    shown = (claim for claim in judgement.claims if claim.site not in sites or claim.estimate is None)
     yield from (Stage("audit", _claimed(claim)) for claim in shown)
     yield Stage("release", judgement.sentence)
     if judgement.verdict not in allowed:
@@ -129,9 +166,9 @@ def _exit(judgement: Judgement) -> str:
     return f"{judgement.verdict.exit.value}, {judgement.verdict.exit.meaning}"
 
 
-def _admitted(admission: Admission) -> Iterator[Stage]:
+def _admitted(admission: Admission, width: int) -> Iterator[Stage]:
     drawn = f"{admission.members:,} members, {admission.held_out:,} held out"
-    yield Stage("admit", f"{admission.site:<6} {drawn}, of {admission.considered:,} people")
+    yield Stage("admit", f"{admission.site:<{width + 1}} {drawn}, of {admission.considered:,} people")
     consent = [each for each in admission.excluded if ": " in each.reason]
     others = [each for each in admission.excluded if ": " not in each.reason]
     for title, exclusions in (("consent says no", consent), ("not taken", others)):
@@ -139,7 +176,7 @@ def _admitted(admission: Admission) -> Iterator[Stage]:
             f"{each.reason.partition(': ')[2] or each.reason} {_shown(each)}" for each in exclusions
         )
         if said:
-            yield Stage("", f"       {title}: {said}")
+            yield Stage("", f"{'':<{width + 1}} {title}: {said}")
 
 
 def _shown(exclusion: Exclusion) -> str:
@@ -149,8 +186,9 @@ def _shown(exclusion: Exclusion) -> str:
 def _claimed(claim: Claim) -> str:
     if claim.estimate is None:
         return f"{claim.test} at {claim.site}: {claim.note}"
+    where = "" if claim.site == EVERYWHERE else f" at {claim.site}"
     return (
-        f"{claim.test} {claim.score}: {claim.estimate} [{claim.lower}, {claim.upper}], gate {claim.gate}: "
+        f"{claim.test} {claim.score}{where}: {claim.estimate} [{claim.lower}, {claim.upper}], gate {claim.gate}: "
         f"{claim.state.value}"
     )
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import Field
+
 from oathbound.core.errors import NotAuthentic, Refused, Unavailable, WrongInput
 from oathbound.core.record import Exact, Name, Record, Text
 from oathbound.core.study import Member, Policy, Study
@@ -37,31 +39,37 @@ MAX_OUT_BYTES = 64 * 1024 * 1024
 class RecordsAt(Record):
     """Where a site's records lie: the kind of source, and its options as text."""
 
-    source: Name
-    options: dict[str, str]
+    source: Name = Field(
+        description="The kind of source: meds, a folder in the MEDS layout; nafld, the cohort of the demo."
+    )
+    options: dict[str, str] = Field(
+        description="The source's options; paths are relative to the site's folder."
+    )
 
 
 class ConsentsAt(Record):
     """The site's FHIR R4 Consent resources, one to a line (NDJSON)."""
 
-    path: Text
+    path: Text = Field(description="The file, relative to the site's folder.")
 
 
 class SiteBudget(Record):
     """The most that the site lets all studies together spend of any one patient."""
 
-    epsilon: Exact
-    delta: Exact
+    epsilon: Exact = Field(description="The most epsilon of all studies together, at delta.")
+    delta: Exact = Field(description="The most delta of all studies together.")
 
 
 class SiteFile(Record):
     """A site's own file: never shared, and signed by nobody."""
 
-    format: Literal["oathbound/site/v1"]
-    name: Name
-    records: RecordsAt
-    consents: ConsentsAt
-    budget: SiteBudget
+    format: Literal["oathbound/site/v1"] = Field(description="The version of the site's file.")
+    name: Name = Field(description="The site's name, as studies list it.")
+    records: RecordsAt = Field(description="Where the records lie; they do not leave this machine.")
+    consents: ConsentsAt = Field(description="FHIR Consent resources, one to a line.")
+    budget: SiteBudget = Field(
+        description="The most that all studies together may spend of any one patient here."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ format = "oathbound/site/v1"
 name = "{name}"
 
 [records]                 # where the records lie; they do not leave this machine
-source = "{source}"             # "meds": a folder in the MEDS layout; "nafld": the cohort of the demo
+source = "{source}"             # "meds": a folder in the MEDS layout; "table": a file whose rows are patients
 
 [records.options]
 {options}

@@ -8,19 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from oathbound.core.errors import NotAuthentic, NothingExamined
+from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable
 from oathbound.core.study import Policy
 from oathbound.evidence.envelope import identity, open_envelope, sign
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
 from oathbound.evidence.merkle import root
 from oathbound.evidence.note import Checkpoint, cosign, decode, open_checkpoint, sign_checkpoint, witnesses
-from oathbound.evidence.predicates import Predicate, predicate_of
-from oathbound.evidence.steps import origin
+from oathbound.evidence.predicates import ModelMade, Predicate, predicate_of
+from oathbound.evidence.steps import CLOCK_SKEW_SECONDS, origin
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
-
-START, MADE = 1, 2
-"""The study's log is witnessed before the first step, when the model is made, and at every release."""
 
 _P = TypeVar("_P", bound=Predicate)
 
@@ -73,6 +70,7 @@ def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> b
     """
     note = log.checkpoint()
     if note is None or decode(note)[0].size < log.size:
+        _check_clock(note, consortium, now)
         if operator.name == consortium.policy.coordinator.name:
             # before the checkpoint: one that a site has to refuse could never be completed
             check_complete(log, consortium)
@@ -82,12 +80,12 @@ def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> b
     return _cosigned(note, log, operator, consortium, now)
 
 
-def milestone(number: int, log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
-    """Return the log's checkpoint of that number, from 1: taken now, or completed, if need be."""
+def started(log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
+    """Return the checkpoint that training starts from, the log's first: taken now, or completed, if need be."""
     notes = log.checkpoints()
-    if len(notes) < number:
+    if not notes:
         return witnessed(log, operator, consortium, now)
-    return _cosigned(notes[number - 1], log, operator, consortium, now)
+    return _cosigned(notes[0], log, operator, consortium, now)
 
 
 def stands(note: bytes, consortium: Consortium) -> bool:
@@ -97,20 +95,42 @@ def stands(note: bytes, consortium: Consortium) -> bool:
     return len(_names(note, consortium)) >= consortium.policy.witnesses_needed(operator)
 
 
-def standing(number: int, log: Log, consortium: Consortium) -> bytes:
-    """Return the log's checkpoint of that number; `NothingExamined` unless it is there with its witnesses."""
-    notes = log.checkpoints()
-    if len(notes) >= number and stands(notes[number - 1], consortium):
-        return notes[number - 1]
-    raise NothingExamined(
-        "this study has no model that the sites have witnessed", hint="first: oathbound train"
-    )
+def made_note(log: Log, consortium: Consortium) -> bytes | None:
+    """Return the first checkpoint that holds the model and has its witnesses, or None."""
+    party = consortium.parties[consortium.policy.coordinator.name]
+    mine = {party.fingerprint: party}
+    for place, leaf in enumerate(log.leaves()):
+        if _identity(leaf, mine) and isinstance(predicate_of(open_envelope(leaf, mine).statement), ModelMade):
+            covering = (note for note in log.checkpoints() if decode(note)[0].size > place)
+            return next((note for note in covering if stands(note, consortium)), None)
+    return None
+
+
+def standing(log: Log, consortium: Consortium) -> bytes:
+    """Return the checkpoint that holds the model; `NothingExamined` unless it has its witnesses."""
+    note = made_note(log, consortium)
+    if note is None:
+        raise NothingExamined(
+            "this study has no model that the sites have witnessed", hint="first: oathbound train"
+        )
+    return note
 
 
 def check_complete(log: Log, consortium: Consortium) -> None:
     """Refuse, for each site, a study's log that does not hold exactly what the site has stated."""
     for site in consortium.sites:
         _check_own(site, consortium.policy, log.leaves())
+
+
+def _check_clock(note: bytes | None, consortium: Consortium, now: int) -> None:
+    """Refuse to witness a log at an earlier time than before: nobody could verify it."""
+    trusted = {party.fingerprint: party for party in consortium.parties.values()}
+    times = [seen.time for seen in witnesses(note, trusted)] if note else []
+    if times and now < max(times) - CLOCK_SKEW_SECONDS:
+        raise Unavailable(
+            "this machine's clock is behind the time at which the log was witnessed last",
+            hint="set the clock right, and try again",
+        )
 
 
 def _names(note: bytes, consortium: Consortium) -> set[str]:

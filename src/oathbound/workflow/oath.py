@@ -3,6 +3,7 @@
 from oathbound.core.catalogue import check_gates
 from oathbound.core.errors import NotAuthentic, Refused
 from oathbound.evidence.predicates import Oath
+from oathbound.workflow.extensions import check_extensions
 from oathbound.workflow.folders import StudyFolder
 from oathbound.workflow.notary import state, stated
 
@@ -10,11 +11,13 @@ from oathbound.workflow.notary import state, stated
 def swear(study: StudyFolder, name: str) -> Oath:
     """Sign the policy's digest with the site's key, and log the oath at the site and in the study.
 
-    Raises `NotAuthentic` when the policy names other keys for the site, and `Refused` when the site has
-    sworn to another policy under the same study name.
+    A site swears only to code that it has. Raises `NotAuthentic` when the policy names other keys for the
+    site, `Refused` when the site has sworn to another policy under the same study name, and what
+    `check_extensions` raises.
     """
     site, policy = study.site(name), study.policy
-    check_gates(policy.gates)
+    check_gates(policy)
+    check_extensions(policy)
     secret = site.secret()
     member = policy.site(name)
     if member is None or secret.party().fingerprint != member.fingerprint:

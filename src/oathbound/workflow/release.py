@@ -16,7 +16,6 @@ from oathbound.evidence.verify import Verified, verify
 from oathbound.workflow.folders import SiteFolder, StudyFolder, check_out, write_file
 from oathbound.workflow.model_files import model_files
 from oathbound.workflow.notary import (
-    MADE,
     Consortium,
     check_complete,
     standing,
@@ -45,7 +44,7 @@ def release(study: StudyFolder, model: Path, out: Path, *, now: int) -> Released
     check_out(out, b"PK")
     with study.locked(), study.log() as log:
         consortium, secret = Consortium.of(study), study.secret()
-        standing(MADE, log, consortium)
+        standing(log, consortium)
         made = stated(log, ModelMade, consortium.parties)[0]
         if model_files(model) != made.files:
             raise NotAcceptable(f"{model} is not the model that this study trained")

@@ -4,7 +4,7 @@ Every step can be repeated after a crash. An attempt that was charged stays char
 the next.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from oathbound.core.canonical import digest
-from oathbound.core.errors import ConsentRefused, NotAcceptable, Refused, WrongInput
+from oathbound.core.errors import ConsentRefused, NotAcceptable, Refused, Unavailable, WrongInput
 from oathbound.core.study import Policy
 from oathbound.data.store import SiteStore
 from oathbound.evidence.keys import Party
@@ -24,21 +24,26 @@ from oathbound.evidence.predicates import Admission, Charged, ModelMade, Oath, T
 from oathbound.evidence.steps import CLOCK_SKEW_SECONDS
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.random import bernoulli
-from oathbound.models.folder import read_model, write_model
-from oathbound.models.tokenizer import Tokenizer
-from oathbound.models.transformer import build, flat, load_flat
+from oathbound.models.folder import write_model
+from oathbound.models.model import Rows, flat, load_flat
 from oathbound.train.coordinator import Coordinator
+from oathbound.train.engine import Engine
 from oathbound.train.engines import local
 from oathbound.train.messages import weight_bytes
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan
+from oathbound.workflow.extensions import load
+from oathbound.workflow.families import family_of, read_model
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 from oathbound.workflow.model_files import model_files
-from oathbound.workflow.notary import MADE, START, Consortium, milestone, stands, state, stated
-from oathbound.workflow.records import tokens_of
+from oathbound.workflow.notary import Consortium, made_note, stands, started, state, stated, witnessed
+from oathbound.workflow.records import rows_of, source_of
+from oathbound.workflow.rounds import Gathered, gather_site, is_fresh, latest_round
 from oathbound.workflow.watch import Watch
 
 MAX_SNAPSHOT_BYTES = 4 * 1024**3
+LOCAL = "local"
+"""The engine that oathbound has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +58,22 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class _Members:
-    """The members' tokens of one site, int64 (members, length): a `PatientSampler`."""
+    """What the model sees of one site's members, one row each: a `PatientSampler`."""
 
-    tokens: NDArray[np.int64]
+    rows: Rows
 
-    def sample(self, rate: Decimal) -> NDArray[np.int64]:
+    def sample(self, rate: Decimal) -> Rows:
         """Return the rows of the members whose coin came up."""
-        return self.tokens[bernoulli(rate, len(self.tokens))]
+        return self.rows[bernoulli(rate, len(self.rows))]
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
     """What one call of `train` works with; `stores` are in the order of `sites`, `first` is public."""
 
+    consortium: Consortium
     study: StudyFolder
+    log: Log
     plan: Plan
     run: str
     first: NDArray[np.float32]
@@ -77,17 +84,22 @@ class _Session:
         """Yield every site with its store."""
         return zip(self.sites, self.stores, strict=True)
 
+    def segments(self) -> list[TrainedWithTrustedAggregator]:
+        """Return what was stated of the rounds that are over, in their order."""
+        return stated(self.log, TrainedWithTrustedAggregator, self.consortium.parties)
 
-def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
+
+def train(study: StudyFolder, *, clock: Callable[[], int], watch: Watch) -> Trained:
     """Train the study's model, or go on where an earlier run stopped; a finished training is not run again.
 
-    `watch` is told of steps done, steps planned, and epsilon spent of allowed. Raises `Refused` before any
-    record is read when a site has not sworn or admitted, or when a patient's budget would break.
+    `clock` tells the time, `watch` is told of steps done, steps planned, and epsilon spent of allowed. Raises
+    `Refused` before any record is read when a site has not sworn or admitted, or when a patient's budget
+    would break.
     """
     policy = study.policy
     if study.study.run.threads:
         torch.set_num_threads(study.study.run.threads)
-    first = flat(build(policy.model, Tokenizer(policy.vocabulary).size))
+    first = flat(family_of(policy).model)
     plan = Plan.of(policy, first.size)
     with study.locked(), study.log() as log, ExitStack() as open_stores:
         consortium = Consortium.of(study)
@@ -95,64 +107,120 @@ def train(study: StudyFolder, *, now: int, watch: Watch) -> Trained:
             _check_ready(policy, log, consortium.parties)
             stores = [open_stores.enter_context(SiteStore.open(site.state)) for site in consortium.sites]
             if not any(stands(note, consortium) for note in log.checkpoints()):
-                _check_fresh(policy, stated(log, Admission, consortium.parties), now)
+                _check_fresh(policy, stated(log, Admission, consortium.parties), clock())
                 for site, store in zip(consortium.sites, stores, strict=True):
                     _check_affordable(site, store, policy)
-            start = milestone(START, log, study.secret(), consortium, now)
-            session = _Session(study, plan, decode(start)[0].identity, first, consortium.sites, stores)
-            _state(session, log, _run(session, watch))
+            start = started(log, study.secret(), consortium, clock())
+            run = decode(start)[0].identity
+            session = _Session(consortium, study, log, plan, run, first, consortium.sites, stores)
+            _state(session, _run(session, clock, watch))
         if not study.model.is_dir():
             raise WrongInput(f"the model's folder {study.model} is gone", hint="restore it from a copy")
-        milestone(MADE, log, study.secret(), consortium, now)
+        if made_note(log, consortium) is None:
+            witnessed(log, study.secret(), consortium, clock())
         made = stated(log, ModelMade, consortium.parties)[0]
-        trained = stated(log, TrainedWithTrustedAggregator, consortium.parties)[0]
-    return Trained(made.model, trained.steps, trained.attempts, plan.epsilon(trained.attempts))
+        last = stated(log, TrainedWithTrustedAggregator, consortium.parties)[-1]
+    return Trained(made.model, last.last_step, last.attempts, plan.epsilon(last.attempts))
 
 
-def _run(session: _Session, watch: Watch) -> Coordinator:
-    """Take every step that is left, and return the coordinator that took the last."""
-    study, plan, name = session.study, session.plan, session.study.policy.study
-    nodes = {site.file.name: _node(session, site, store) for site, store in session.each_site()}
-    charged = max(store.charged(name).highest for store in session.stores)
-    coordinator = _coordinator(session, charged)
-    for site, store in session.each_site():
-        if store.charged(name).count < coordinator.progress.step:
-            raise Refused(
-                f"{site.file.name} has charged fewer attempts than steps: its state is an old copy",
-                hint="restore the newest state.sqlite there: what was charged must not be forgotten",
-            )
-    local.run(
-        coordinator,
-        nodes,
-        save=lambda snapshot: write_file(study.snapshot, snapshot),
-        on_progress=lambda progress: watch(
-            progress.step, plan.training.steps, _spent(plan, progress.attempt)
-        ),
-    )
+def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Coordinator:
+    """Take every step that is left, round after round, and return the coordinator that took the last."""
+    study, plan = session.study, session.plan
+    engine = _engine(study)
+    rows = {site.file.name: _reserved(session, site, store) for site, store in session.each_site()}
+    coordinator = _coordinator(session)
+    hours = study.policy.consent.staleness_hours
+    while (taken := _steps_stated(session)) < plan.training.steps:
+        gathered = _gather(session, clock())
+        last = min(taken + plan.training.round_steps, plan.training.steps)
+        nodes = {
+            site.file.name: _node(session, site, store, rows[site.file.name], gathered, last)
+            for site, store in session.each_site()
+        }
+
+        def goes_on(until: int = last, oldest: int = gathered.as_of) -> bool:
+            return coordinator.progress.step < until and clock() - oldest <= hours * 3600
+
+        engine(
+            coordinator,
+            nodes,
+            goes_on=goes_on,
+            save=lambda snapshot: write_file(study.snapshot, snapshot),
+            on_progress=lambda progress: watch(
+                progress.step, plan.training.steps, _spent(plan, progress.attempt)
+            ),
+        )
+        if goes_on():
+            raise Unavailable(f"the engine {study.study.run.engine} ended before the round did")
+        _state_segment(session, gathered, coordinator)
     return coordinator
 
 
-def _state(session: _Session, log: Log, coordinator: Coordinator) -> None:
-    """State what every site charged, what was trained, and the model; write the model's folder."""
-    study, policy, run = session.study, session.study.policy, session.run
-    most = 0
-    for site, store in session.each_site():
-        charges = store.close_charges(policy.study)
-        most = max(most, charges.highest)
-        event = session.plan.event(charges.count)
-        charged = Charged(policy_digest=policy.digest, site=site.file.name, run=run, event=event)
-        with site.log(policy) as own:
-            state(charged, site.secret(), own, log)
-    trained = TrainedWithTrustedAggregator(
-        policy_digest=policy.digest,
-        run=run,
-        steps=coordinator.progress.step,
-        attempts=most,
-        first_weights=digest(weight_bytes(session.first)),
+def _engine(study: StudyFolder) -> Engine:
+    """Return what carries the messages: one process for all sites, or what an extension brings."""
+    name = study.study.run.engine
+    if name == LOCAL:
+        return local.run
+    engine: Engine = load(study.policy, "engines", name)
+    return engine
+
+
+def _gather(session: _Session, now: int) -> Gathered:
+    """Open the next round, or go on with one whose consents are still fresh, and have it witnessed."""
+    policy, segments = session.study.policy, session.segments()
+    over = segments[-1].round if segments else 0
+    latest = [each for site in session.sites if (each := latest_round(site, policy)) is not None]
+    newest = max((each.round for each in latest), default=0)
+    number = newest + 1
+    if newest > over and all(is_fresh(each.as_of, policy, now) for each in latest if each.round == newest):
+        number = newest
+    cohorts = {
+        site.file.name: gather_site(
+            site, store, policy, run=session.run, number=number, now=now, log=session.log
+        )
+        for site, store in session.each_site()
+    }
+    witnessed(session.log, session.study.secret(), session.consortium, now)
+    return Gathered(
+        number=number,
+        as_of=min(stated_round.as_of for stated_round, _ in cohorts.values()),
+        members={name: members for name, (_, members) in cohorts.items()},
+    )
+
+
+def _steps_stated(session: _Session) -> int:
+    segments = session.segments()
+    return segments[-1].last_step if segments else 0
+
+
+def _state_segment(session: _Session, gathered: Gathered, coordinator: Coordinator) -> None:
+    """State the steps that a round took; a round that went stale before its first step took none."""
+    segments, progress = session.segments(), coordinator.progress
+    first_step = 1 + (segments[-1].last_step if segments else 0)
+    if progress.step < first_step:
+        return
+    segment = TrainedWithTrustedAggregator(
+        policy_digest=session.study.policy.digest,
+        run=session.run,
+        round=gathered.number,
+        first_step=first_step,
+        last_step=progress.step,
+        attempts=progress.attempt,
+        first_weights=segments[-1].last_weights if segments else digest(weight_bytes(session.first)),
         last_weights=digest(weight_bytes(coordinator.weights)),
     )
-    state(trained, study.secret(), log)
-    state(_model_made(session, coordinator.weights), study.secret(), log)
+    state(segment, session.study.secret(), session.log)
+
+
+def _state(session: _Session, coordinator: Coordinator) -> None:
+    """State what every site charged, and the model; write the model's folder."""
+    study, policy, run = session.study, session.study.policy, session.run
+    for site, store in session.each_site():
+        event = session.plan.event(store.close_charges(policy.study).count)
+        charged = Charged(policy_digest=policy.digest, site=site.file.name, run=run, event=event)
+        with site.log(policy) as own:
+            state(charged, site.secret(), own, session.log)
+    state(_model_made(session, coordinator.weights), study.secret(), session.log)
 
 
 def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party]) -> None:
@@ -192,9 +260,21 @@ def _check_affordable(site: SiteFolder, store: SiteStore, policy: Policy) -> Non
         store.check_affordable(policy.study, budget.epsilon, budget.delta, limit.epsilon, limit.delta)
 
 
-def _node(session: _Session, site: SiteFolder, store: SiteStore) -> Node:
-    """Return the site's node: its members' tokens, its ledger and its noise, after the budget is reserved."""
-    plan, policy = session.plan, session.study.policy
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What the model sees of a site's members, and whose each row is."""
+
+    subjects: NDArray[np.int64]
+    rows: Rows
+
+    def of(self, subjects: frozenset[int]) -> Rows:
+        """Return the rows of some of them."""
+        return self.rows[np.isin(self.subjects, sorted(subjects))]
+
+
+def _reserved(session: _Session, site: SiteFolder, store: SiteStore) -> _Rows:
+    """Reserve the budget of a site's members, then read their records."""
+    policy = session.study.policy
     cohort = store.cohort(policy.study)
     if cohort.policy_digest != policy.digest:
         raise Refused(f"{site.file.name} admitted its patients for another policy")
@@ -203,41 +283,65 @@ def _node(session: _Session, site: SiteFolder, store: SiteStore) -> Node:
     else:
         limit = site.file.budget
         store.reserve(policy.study, policy.budget.epsilon, policy.budget.delta, limit.epsilon, limit.delta)
-    tokenizer = Tokenizer(policy.vocabulary)
-    tokens = tokens_of(site, cohort, cohort.members, tokenizer, policy.model.length)
+    rows = rows_of(source_of(site, policy), cohort, cohort.members, family_of(policy).encoder)
+    return _Rows(np.array(sorted(cohort.members), dtype=np.int64), rows)
+
+
+def _node(
+    session: _Session, site: SiteFolder, store: SiteStore, rows: _Rows, gathered: Gathered, last_step: int
+) -> Node:
+    """Return the site's node for one round: the rows of whom it may use, its ledger and its noise."""
+    plan, policy = session.plan, session.study.policy
+    name = site.file.name
     return Node(
-        site=site.file.name,
+        site=name,
         run=session.run,
         plan=plan,
-        model=build(policy.model, tokenizer.size),
-        sampler=_Members(tokens),
+        last_step=last_step,
+        model=family_of(policy).model,
+        sampler=_Members(rows.of(gathered.members[name])),
         ledger=store.ledger(policy.study, policy.training.attempts),
         noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
     )
 
 
-def _coordinator(session: _Session, charged: int) -> Coordinator:
-    """Return a new coordinator, or the one that stopped; its next attempt is above every charged one."""
+def _coordinator(session: _Session) -> Coordinator:
+    """Return a new coordinator, or the one that stopped; its next attempt is above every charged one.
+
+    Raises `Refused` where a site's state, or the snapshot, is older than what was done since.
+    """
     study, plan, run = session.study, session.plan, session.run
+    charged = max(store.charged(study.policy.study).highest for store in session.stores)
     if study.snapshot.exists():
         snapshot = read_file(study.snapshot, most=MAX_SNAPSHOT_BYTES)
     else:
         snapshot = Coordinator(plan=plan, run=run, weights=session.first).snapshot()
-    return Coordinator.restore(snapshot, plan=plan, run=run, charged=charged)
+    coordinator = Coordinator.restore(snapshot, plan=plan, run=run, charged=charged)
+    for site, store in session.each_site():
+        if store.charged(study.policy.study).count < coordinator.progress.step:
+            raise Refused(
+                f"{site.file.name} has charged fewer attempts than steps: its state is an old copy",
+                hint="restore the newest state.sqlite there: what was charged must not be forgotten",
+            )
+    if coordinator.progress.step < _steps_stated(session):
+        raise Refused(
+            "the training's snapshot is older than what the study's log says was trained",
+            hint=f"restore the newest {study.snapshot}",
+        )
+    return coordinator
 
 
 def _model_made(session: _Session, weights: NDArray[np.float32]) -> ModelMade:
     """Write the model's folder, unless it is there, and return the statement about it."""
     study, plan, run = session.study, session.plan, session.run
     policy = study.policy
-    tokenizer = Tokenizer(policy.vocabulary)
-    model = build(policy.model, tokenizer.size)
-    load_flat(model, weights)
+    family = family_of(policy)
+    load_flat(family.model, weights)
     if not study.model.exists():
         bounded = "patient" if plan.privacy else "unbounded"
         lineage = {"study": policy.study, "policy": policy.digest, "run": run, "privacy": bounded}
-        write_model(study.model, model, tokenizer, lineage=lineage)
-    loaded = read_model(study.model)
+        write_model(study.model, family.model, family.encoder.seen, lineage=lineage)
+    loaded = read_model(study.model, policy)
     if digest(weight_bytes(flat(loaded.model))) != digest(weight_bytes(weights)):
         raise NotAcceptable(
             f"{study.model} holds another model than this training made", hint="move it away, and train again"

@@ -18,7 +18,7 @@ from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import STEPS, Verified, verify
 from oathbound.testing.consortium import NOW, Consortium
 
-LATER = NOW + 3600
+LATER = NOW + 48 * 3600
 
 
 def check(consortium: Consortium, *, trust: Trust | None = None, at: int = LATER) -> Verified:
@@ -193,13 +193,119 @@ def nobody_held_out() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
+def rounds(**changes) -> Consortium:
+    """Return a consortium that trained, with `changes` to what it stated of its second round's steps."""
+    return (
+        staged(until="train").gather(1).step(1).gather(2).step(2, **changes).charge().make().audit().decide()
+    )
+
+
 def too_few_steps() -> tuple[bytes, Trust]:
-    consortium = staged(until="train").train(steps=19).make().audit().decide()
+    consortium = rounds(last_step=19)
     return consortium.bundle(), consortium.trust()
 
 
 def more_attempts_than_allowed() -> tuple[bytes, Trust]:
-    consortium = staged(until="train").train(attempts=23).make().audit().decide()
+    consortium = rounds(attempts=23)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_step_that_was_left_out() -> tuple[bytes, Trust]:
+    consortium = rounds(first_step=12)
+    return consortium.bundle(), consortium.trust()
+
+
+def more_steps_than_attempts() -> tuple[bytes, Trust]:
+    consortium = rounds(attempts=19)
+    return consortium.bundle(), consortium.trust()
+
+
+def weights_swapped_between_rounds() -> tuple[bytes, Trust]:
+    consortium = rounds(first_weights="sha256:" + 64 * "6")
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_that_was_too_long() -> tuple[bytes, Trust]:
+    training = Consortium.of().policy.training.plain() | {"round_steps": 9}
+    consortium = Consortium.finished(training=training)
+    return consortium.bundle(), consortium.trust()
+
+
+def later_rounds(**changes) -> Consortium:
+    """Return a consortium that trained, with `changes` to the cohorts of its second round."""
+    consortium = staged(until="train").gather(1).step(1).gather(2, **changes).step(2)
+    return consortium.charge().make().audit().decide()
+
+
+def a_round_on_stale_consents() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).gather(2, at=NOW + 25 * 3600).step(2).charge()
+    consortium.make(at=NOW + 26 * 3600).audit_cohort(as_of=NOW + 26 * 3600).audit()
+    consortium.decide(at=NOW + 26 * 3600)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_on_consents_of_the_future() -> tuple[bytes, Trust]:
+    consortium = later_rounds(as_of=NOW + 301)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_on_earlier_consents_than_the_one_before() -> tuple[bytes, Trust]:
+    consortium = later_rounds(as_of=NOW - 45)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_with_patients_who_were_not_admitted() -> tuple[bytes, Trust]:
+    consortium = later_rounds(members=505)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_on_nobody() -> tuple[bytes, Trust]:
+    consortium = later_rounds(members=0)
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_whose_cohorts_nobody_witnessed() -> tuple[bytes, Trust]:
+    consortium = later_rounds(witness=False)
+    return consortium.bundle(), consortium.trust()
+
+
+def steps_on_the_cohorts_of_an_earlier_round() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).gather(2).step(2, round=1)
+    consortium.charge().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def steps_before_a_cohort_of_each_site() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1)
+    consortium.gather(2)
+    leaf = consortium.logs["east"].pop()
+    consortium.logs["coordinator"].remove(leaf)
+    consortium.notes["coordinator"].pop()
+    consortium.witness("coordinator")
+    consortium.step(2).charge().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_that_a_site_went_back_to() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).gather(2).gather(1, as_of=NOW - 20).step(2)
+    consortium.charge().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def another_start_cited() -> tuple[bytes, Trust]:
+    consortium = later_rounds(run="sha256:" + 64 * "7")
+    return consortium.bundle(), consortium.trust()
+
+
+def clocks_that_run_backwards() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).gather(2, at=NOW + 1000).step(2).charge()
+    consortium.make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def other_shares_than_the_policy_draws() -> tuple[bytes, Trust]:
+    consortium = staged(until="admit").admit(held_out=300)
+    consortium.start().train().make().audit().decide()
     return consortium.bundle(), consortium.trust()
 
 
@@ -250,6 +356,31 @@ def a_seed_that_was_chosen() -> tuple[bytes, Trust]:
 
 def a_finding_on_other_patients() -> tuple[bytes, Trust]:
     consortium = staged(until="audit").audit(members=2**52).decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def audited(**changes) -> tuple[bytes, Trust]:
+    """Return the bundle of a consortium that stated so whom it audited."""
+    consortium = staged(until="audit").audit_cohort(**changes).audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def an_audit_of_more_than_were_admitted() -> tuple[bytes, Trust]:
+    return audited(held_out=220)
+
+
+def an_audit_by_consents_from_before_the_model() -> tuple[bytes, Trust]:
+    return audited(as_of=NOW - 300)
+
+
+def an_audit_that_is_left_out() -> tuple[bytes, Trust]:
+    return audited(number=2)
+
+
+def an_audit_of_nobody_in_particular() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit")
+    consortium.audits = 1
+    consortium.audit().decide()
     return consortium.bundle(), consortium.trust()
 
 
@@ -321,7 +452,23 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     nobody_held_out: (10, NotAcceptable),
     more_members_than_planned: (10, NotAcceptable),
     more_admitted_than_considered: (10, NotAcceptable),
+    another_start_cited: (9, NotAcceptable),
+    clocks_that_run_backwards: (9, NotAcceptable),
+    other_shares_than_the_policy_draws: (10, NotAcceptable),
+    a_round_on_stale_consents: (10, NotAcceptable),
+    a_round_on_consents_of_the_future: (10, NotAcceptable),
+    a_round_on_earlier_consents_than_the_one_before: (10, NotAcceptable),
+    a_round_with_patients_who_were_not_admitted: (10, NotAcceptable),
+    a_round_on_nobody: (10, NotAcceptable),
+    a_round_whose_cohorts_nobody_witnessed: (10, NotAcceptable),
+    steps_on_the_cohorts_of_an_earlier_round: (10, NotAcceptable),
+    steps_before_a_cohort_of_each_site: (10, NotAcceptable),
+    a_round_that_a_site_went_back_to: (10, NotAcceptable),
     too_few_steps: (11, NotAcceptable),
+    a_step_that_was_left_out: (11, NotAcceptable),
+    more_steps_than_attempts: (11, NotAcceptable),
+    weights_swapped_between_rounds: (11, NotAcceptable),
+    a_round_that_was_too_long: (11, NotAcceptable),
     more_attempts_than_allowed: (11, NotAcceptable),
     fewer_charges_than_steps: (11, NotAcceptable),
     another_model_than_the_one_trained: (11, NotAcceptable),
@@ -332,6 +479,10 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_seed_that_was_chosen: (13, NotAcceptable),
     a_nonce_that_was_not_committed_to: (13, NotAcceptable),
     a_finding_on_other_patients: (13, NotAcceptable),
+    an_audit_of_more_than_were_admitted: (13, NotAcceptable),
+    an_audit_by_consents_from_before_the_model: (13, NotAcceptable),
+    an_audit_that_is_left_out: (13, NotAcceptable),
+    an_audit_of_nobody_in_particular: (13, NotAcceptable),
     a_finding_that_leaves_a_score_out: (13, NotAcceptable),
     a_finding_that_repeats_a_score: (13, NotAcceptable),
     a_verdict_that_the_findings_do_not_give: (14, NotAcceptable),

@@ -7,8 +7,10 @@ import torch
 
 from oathbound.core.canonical import digest
 from oathbound.core.errors import ProtocolRefused
-from oathbound.core.study import Architecture, Budget, Training
-from oathbound.models.transformer import build, flat, load_flat, loss
+from oathbound.core.shape import EventTransformer as Architecture
+from oathbound.core.study import Budget, Training
+from oathbound.models.model import flat, load_flat
+from oathbound.models.transformer import build, loss
 from oathbound.train.coordinator import Coordinator
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan, Privacy
@@ -62,6 +64,7 @@ def training(**changes):
         "sampling_rate": "0.5",
         "steps": 4,
         "attempts": 6,
+        "round_steps": 1000,
         "learning_rate": "0.01",
         "warmup": 1,
         "ring_norm": 16384,
@@ -116,6 +119,7 @@ class Consortium:
             "site": of or site,
             "run": RUN,
             "plan": self.plan,
+            "last_step": self.plan.training.steps,
             "model": build(ARCHITECTURE, SIZE),
             "sampler": self.samplers[site],
             "ledger": self.ledgers[site],

@@ -168,3 +168,12 @@ def test_the_plan_of_a_node_is_the_policy_that_it_signed(consortium):
     other = replace(three.plan, policy=digest(b"another policy"))
     with pytest.raises(ProtocolRefused, match="another run or plan"):
         three.node("north", plan=other).receive(step(three))
+
+
+def test_a_step_after_its_round_is_refused_and_not_charged(consortium):
+    three = consortium()
+    node = three.node("north", last_step=1)
+    node.receive(step(three))
+    with pytest.raises(ProtocolRefused, match="after the round"):
+        node.receive(step(three, step=2, attempt=2))
+    assert three.ledgers["north"].charged == [1]

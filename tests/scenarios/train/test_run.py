@@ -9,6 +9,12 @@ from oathbound.train.engines import local
 from oathbound.train.messages import Share
 
 
+def run_all(coordinator, nodes, *, save=lambda _: None, on_progress=lambda _: None):
+    local.run(
+        coordinator, nodes, goes_on=lambda: not coordinator.finished, save=save, on_progress=on_progress
+    )
+
+
 def shares(three, messages):
     return {site: three.nodes[site].receive(message) for site, message in messages.items()}
 
@@ -41,7 +47,7 @@ def test_shares_add_up_modulo_the_ring_in_any_order(consortium):
 def test_a_run_ends_after_its_steps(consortium):
     three = consortium()
     coordinator, saved, seen = three.coordinator(), [], []
-    local.run(coordinator, three.nodes, save=saved.append, on_progress=seen.append)
+    run_all(coordinator, three.nodes, save=saved.append, on_progress=seen.append)
     assert coordinator.finished
     assert seen == [Progress(n, n) for n in (1, 2, 3, 4)]
     assert saved[-1] == coordinator.snapshot()
@@ -57,7 +63,7 @@ def test_training_learns_with_and_without_privacy(consortium):
         for sampler in three.samplers.values():
             sampler.tokens = np.tile(np.arange(1, 20), (20, 1))
         coordinator = three.coordinator()
-        local.run(coordinator, three.nodes, save=lambda _: None, on_progress=lambda _: None)
+        run_all(coordinator, three.nodes)
         assert three.loss(coordinator.weights) < 0.5 * three.loss(three.first)
 
 
@@ -65,7 +71,7 @@ def test_training_learns_with_and_without_privacy(consortium):
 def test_a_run_that_is_killed_goes_on_exactly(consortium, run_digest, dies_at):
     whole, three = consortium(), consortium()
     expected = whole.coordinator()
-    local.run(expected, whole.nodes, save=lambda _: None, on_progress=lambda _: None)
+    run_all(expected, whole.nodes)
 
     saved = []
 
@@ -74,11 +80,11 @@ def test_a_run_that_is_killed_goes_on_exactly(consortium, run_digest, dies_at):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        local.run(three.coordinator(), three.nodes, save=saved.append, on_progress=die)
+        run_all(three.coordinator(), three.nodes, save=saved.append, on_progress=die)
     three.ledgers["south"].charge(dies_at + 1)  # one site had charged the attempt under way
     highest = max(ledger.highest() for ledger in three.ledgers.values())
     again = Coordinator.restore(saved[-1], plan=three.plan, run=run_digest, charged=highest)
-    local.run(again, three.nodes, save=saved.append, on_progress=lambda _: None)
+    run_all(again, three.nodes, save=saved.append)
     assert np.array_equal(again.weights, expected.weights)
     assert again.progress == Progress(step=4, attempt=5)
     skipped = [n for n in range(1, 6) if n != dies_at + 1]
@@ -151,7 +157,7 @@ def test_a_share_of_another_run_is_refused(consortium):
 def test_a_snapshot_is_whole_or_refused(consortium, run_digest):
     three = consortium()
     coordinator = three.coordinator()
-    local.run(coordinator, three.nodes, save=lambda _: None, on_progress=lambda _: None)
+    run_all(coordinator, three.nodes)
     snapshot = coordinator.snapshot()
     again = Coordinator.restore(snapshot, plan=three.plan, run=run_digest, charged=0)
     assert again.finished

@@ -68,8 +68,8 @@ def test_a_killed_training_resumes_with_the_exact_budget(run, sworn: Path):
     assert run("release", sworn / "model", "-o", sworn / "a.oath").returncode in {0, 13}
     verified = verify(read_bundle(sworn / "a.oath"), Trust.load(sworn / "trust.toml"), at=int(time.time()))
     assert {c.site: c.event.attempts for c in verified.charges} == {site: after[site][0] for site in SITES}
-    assert verified.training.steps == 60
-    assert verified.training.attempts == max(highest for _, highest in after.values())
+    assert verified.training[-1].last_step == 60
+    assert verified.training[-1].attempts == max(highest for _, highest in after.values())
     budget = StudyFolder.open(sworn).policy.budget
     most = max(verified.charges, key=lambda charge: charge.event.attempts).event
     assert verified.epsilon == accounting.epsilon(most, budget.delta)

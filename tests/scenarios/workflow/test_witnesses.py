@@ -9,7 +9,7 @@ import pytest
 from oathbound.core.errors import ConsentRefused, NotAuthentic, NothingExamined
 from oathbound.evidence.predicates import Oath
 from oathbound.workflow.folders import StudyFolder
-from oathbound.workflow.notary import MADE, START, Consortium, milestone, standing, state, witnessed
+from oathbound.workflow.notary import Consortium, standing, stands, started, state, witnessed
 
 pytest.importorskip("torch", reason="training is an extra")
 
@@ -52,15 +52,14 @@ def test_a_log_that_was_rewritten_is_not_cosigned(study: StudyFolder, tmp_path: 
 def test_a_checkpoint_without_its_witnesses_is_completed_and_never_relied_on(study: StudyFolder):
     consortium, lonely = Consortium.of(study), Consortium(study.policy, study.parties(), [])
     with study.log() as log:
-        bare = milestone(START, log, study.secret(), lonely, NOW)
-        with pytest.raises(NothingExamined):
-            standing(START, log, consortium)
+        bare = started(log, study.secret(), lonely, NOW)
+        assert not stands(bare, consortium)
         state(Oath(policy_digest=study.policy.digest, site="coordinator"), study.secret(), log)
-        whole = milestone(START, log, study.secret(), consortium, NOW)
+        whole = started(log, study.secret(), consortium, NOW)
         assert whole.startswith(bare[: bare.index(b"\n\n")])
-        assert standing(START, log, consortium) == whole
+        assert stands(whole, consortium)
         with pytest.raises(NothingExamined):
-            standing(MADE, log, consortium)
+            standing(log, consortium)
 
 
 def test_stale_consents_are_not_used(sworn: Path):
@@ -68,7 +67,7 @@ def test_stale_consents_are_not_used(sworn: Path):
     before = log_of.stat().st_size
     study = StudyFolder.open(sworn)
     with pytest.raises(ConsentRefused, match="24 hours"):
-        train(study, now=NOW + 25 * 3600 + 600, watch=unwatched)
+        train(study, clock=lambda: NOW + 25 * 3600 + 600, watch=unwatched)
     assert log_of.stat().st_size == before
 
 
@@ -88,9 +87,9 @@ def test_a_site_that_lost_its_log_gets_its_admission_back(study: StudyFolder):
 
 def test_a_bare_start_does_not_make_stale_consents_fresh(study: StudyFolder):
     with study.log() as log:
-        milestone(START, log, study.secret(), Consortium(study.policy, study.parties(), []), NOW)
+        started(log, study.secret(), Consortium(study.policy, study.parties(), []), NOW)
     with pytest.raises(ConsentRefused, match="24 hours"):
-        train(study, now=NOW + 25 * 3600 + 600, watch=unwatched)
+        train(study, clock=lambda: NOW + 25 * 3600 + 600, watch=unwatched)
 
 
 def test_a_finding_that_was_not_delivered_stops_a_release_and_does_not_end_the_study(run, sworn: Path):

@@ -33,6 +33,9 @@ class Source:
     def subjects(self):
         return SUBJECTS
 
+    def unreadable(self):
+        return frozenset()
+
     def duplicates(self, subjects):
         return subjects - subjects
 

@@ -12,12 +12,13 @@ from oathbound.audit.adapter import EventTarget
 from oathbound.audit.battery import CATALOGUE, run_battery
 from oathbound.audit.catalog import membership, sensitive_disclosure
 from oathbound.audit.catalog.sensitive_disclosure import carriers, emission
-from oathbound.audit.target import AuditedPatients, check_coherent
+from oathbound.audit.target import AuditedPatients, check_sequences
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.finding import audit_seed
 from oathbound.core.patient import Event, Patient
+from oathbound.core.shape import EventTransformer as Architecture
+from oathbound.core.shape import Vocabulary
 from oathbound.core.study import (
-    Architecture,
     AuditPlan,
     Budget,
     Consenting,
@@ -27,7 +28,6 @@ from oathbound.core.study import (
     Policy,
     SensitiveSet,
     Training,
-    Vocabulary,
 )
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import build
@@ -76,6 +76,7 @@ def policy(gates=GATES):
             sampling_rate=Decimal("0.1"),
             steps=1,
             attempts=1,
+            round_steps=1000,
             learning_rate=Decimal("0.1"),
             warmup=0,
             ring_norm=1024,
@@ -152,7 +153,7 @@ def test_scores_are_means_of_the_least_likely_fifth(target):
 
 
 def test_our_adapter_is_coherent(target):
-    check_coherent(target, tokens(target, PATIENTS.members))
+    check_sequences(target, tokens(target, PATIENTS.members))
 
 
 @dataclass
@@ -190,7 +191,7 @@ class Broken:
 def test_incoherent_answers_are_refused_and_no_test_is_run_on_them(target, spoil, problem):
     broken = Broken(target, spoil)
     with pytest.raises(WrongInput, match=problem):
-        check_coherent(broken, tokens(target, PATIENTS.members))
+        check_sequences(broken, tokens(target, PATIENTS.members))
     findings = run_battery(broken, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST)
     assert {finding.outcome.kind for finding in findings} == {"did-not-run"}
     assert all(problem in finding.outcome.reason for finding in findings)

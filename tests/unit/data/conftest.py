@@ -14,11 +14,14 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 class Listed:
     """Subjects without records; `same` maps a subject to the one whose record it repeats."""
 
-    def __init__(self, subjects, same=()):
-        self._subjects, self._same = tuple(subjects), dict(same)
+    def __init__(self, subjects, same=(), unreadable=()):
+        self._subjects, self._same, self._unreadable = tuple(subjects), dict(same), frozenset(unreadable)
 
     def subjects(self):
         return self._subjects
+
+    def unreadable(self):
+        return self._unreadable
 
     def duplicates(self, subjects):
         return frozenset(s for s, first in self._same.items() if s in subjects and first in subjects)

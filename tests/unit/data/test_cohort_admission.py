@@ -40,6 +40,18 @@ def test_the_draw_is_the_permutation(listed, agreeing, terms, at):
     assert (cohort.held_out, cohort.reference) == ({10, 9}, {8})
 
 
+def test_a_record_that_cannot_be_read_is_excluded_whole_and_hides_no_copy(listed, agreeing, terms, at):
+    source = listed(range(1, 41), same={21: 20, 31: 30}, unreadable=[*range(1, 13), 20, 40])
+    consents = consents_of(agreeing, range(1, 40))
+    cohort, tally = admit(source, terms(), consents=consents, keys=KEYS, at=at)
+    assert tally.excluded == {
+        "record cannot be read": 13,
+        "record is a duplicate": 1,
+        "training: no consent": 1,
+    }
+    assert cohort.subjects == {*range(13, 40)} - {20, 31}
+
+
 def test_exclusions_are_counted_by_reason_and_never_shown_when_few(listed, agreeing, terms, at):
     consents = consents_of(agreeing, range(1, 61))
     consents |= consents_of(agreeing, range(61, 81), "HRESCH")

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from oathbound.core.errors import WrongInput
-from oathbound.data.commitment import cohort_leaf, cohort_root, window_position
+from oathbound.data.commitment import cohort_proof, cohort_root, window_position
+from oathbound.evidence.cohort_proof import MAX_PROOF_BYTES, Member, check, cohort_leaf
 
 
 def sha(*parts):
@@ -51,36 +52,56 @@ def test_wrong_leaves_are_refused(leaves):
         cohort_root(leaves)
 
 
-def prove(leaves, leaf):
-    """Walk along the bits of `leaf`: the siblings from the top, and where the walk ends."""
+def walk(leaves, leaf):
+    """Walk along the bits of `leaf` in the definition: the siblings from the top, and where the walk ends."""
     siblings, depth = [], 0
     while len(leaves) > 1:
         side = leaf[depth // 8] >> (7 - depth % 8) & 1
         parts = [[x for x in leaves if x[depth // 8] >> (7 - depth % 8) & 1 == s] for s in (0, 1)]
-        siblings.append(reference(parts[1 - side], depth + 1))
+        siblings.append(reference(parts[1 - side], depth + 1).hex())
         leaves, depth = parts[side], depth + 1
-    return siblings, leaves[0] if leaves else None
+    return tuple(siblings), leaves[0] if leaves else None
 
 
-def climb(leaf, siblings, end):
-    digest = sha(b"\x02") if end is None else sha(b"\x00", end)
-    for depth in reversed(range(len(siblings))):
-        side = leaf[depth // 8] >> (7 - depth % 8) & 1
-        pair = (siblings[depth], digest) if side else (digest, siblings[depth])
-        digest = sha(b"\x01", *pair)
-    return digest
+def test_a_proof_is_the_walk_of_the_definition():
+    ends = set()
+    for leaf in LEAVES[:10] + [sha(b"absent", bytes([n])) for n in range(20)]:
+        siblings, end = walk(LEAVES, leaf)
+        proof = cohort_proof(LEAVES, leaf)
+        assert proof.siblings == siblings
+        expected = ("empty", None) if end is None else ("leaf", None) if end == leaf else ("other", end.hex())
+        assert (proof.end, proof.other) == expected
+        ends.add(proof.end)
+    assert ends == {"leaf", "other", "empty"}
 
 
-def test_one_path_decides_membership_or_non_membership():
-    root = cohort_root(LEAVES)
-    for leaf in LEAVES[:20]:
-        siblings, end = prove(LEAVES, leaf)
-        assert end == leaf
-        assert climb(leaf, siblings, end) == root
-        without = [x for x in LEAVES if x != leaf]
-        siblings, end = prove(without, leaf)
-        assert end != leaf
-        assert climb(leaf, siblings, end) == cohort_root(without) != root
+def test_a_proof_does_not_depend_on_the_order_of_leaves():
+    assert cohort_proof(LEAVES, LEAVES[7]) == cohort_proof(reversed(LEAVES), LEAVES[7])
+
+
+def test_leaves_that_share_all_bits_but_the_last_have_the_longest_path():
+    leaves = [bytes(31) + b"\x00", bytes(31) + b"\x01"]
+    proof = cohort_proof(leaves, leaves[1])
+    assert len(proof.siblings) == 256
+    assert len(proof.encode()) < MAX_PROOF_BYTES
+    assert check(cohort_root(leaves), leaves[1], proof) == Member(leaves[1])
+
+
+@pytest.mark.parametrize("leaf", [b"", bytes(31), bytes(33)])
+def test_a_proof_of_a_wrong_leaf_is_refused(leaf):
+    with pytest.raises(WrongInput):
+        cohort_proof(LEAVES, leaf)
+
+
+@pytest.mark.parametrize("leaves", [[bytes(31)], [bytes(32), bytes(32)]])
+def test_a_proof_from_wrong_leaves_is_refused(leaves):
+    with pytest.raises(WrongInput):
+        cohort_proof(leaves, bytes(32))
+
+
+def test_a_path_is_about_as_long_as_the_cohort_s_size_has_bits():
+    lengths = [len(cohort_proof(LEAVES, leaf).siblings) for leaf in LEAVES[:100]]
+    assert 8 <= sum(lengths) / len(lengths) <= 11  # log2(300) is 8.2
 
 
 def test_a_leaf_is_the_hmac_of_its_fields_with_their_lengths():

@@ -6,7 +6,8 @@ import pytest
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.data.codes import CLASS_SYSTEM, PURPOSE_SYSTEM
 from oathbound.data.consent import Deny, Permit, Reason, Request, decide
-from oathbound.data.fhir import MAX_BYTES, MAX_DEPTH, parse_consent, read_consents
+from oathbound.data.fhir import MAX_BYTES, parse_consent, read_consents
+from oathbound.data.fhir_elements import MAX_DEPTH
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

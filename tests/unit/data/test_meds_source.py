@@ -2,12 +2,15 @@ import math
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Event, Patient
+from oathbound.data import columns
 from oathbound.data.cohort import restored
+from oathbound.data.description import Dropped
 from oathbound.data.kinds import open_source
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -70,7 +73,7 @@ def test_numbers_that_are_not_finite_count_as_absent(tmp_path):
     source = opened(tmp_path)
     patient = next(iter(source.patients(cohort(1, 2))))
     assert [event.value for event in patient.events] == [None] * 23 + [1.5, None]
-    assert source.describe().dropped == "about 25"
+    assert source.describe().dropped == Dropped(rows=0, patients=0, numbers=25)
 
 
 def test_the_number_column_is_optional(tmp_path):
@@ -118,34 +121,110 @@ def test_a_wrong_column_is_named(tmp_path, change, said):
     assert caught.value.message.startswith("data/0.parquet:")
 
 
+def test_a_row_without_a_subject_is_dropped_and_counted(tmp_path):
+    nobody = [(None, DAY, code, 1.0) for code in ("A", None, "NOBODY'S") * 7]
+    write(tmp_path, [(1, DAY, "A", 1.0), *nobody, (2, DAY, "A", 1.0)])
+    source = opened(tmp_path)
+    assert source.subjects() == (1, 2)
+    assert source.unreadable() == frozenset()
+    assert [len(patient.events) for patient in source.patients(cohort(1, 2))] == [1, 1]
+    assert source.describe().dropped == Dropped(rows=20)
+
+
+def test_a_patient_with_a_row_that_cannot_be_read_is_quarantined_whole(tmp_path):
+    write(tmp_path, [(1, DAY, "A", 1.0), (2, DAY, "A", 1.0), (2, DAY, None, 1.0), (3, DAY, "A", 1.0)])
+    source = opened(tmp_path)
+    assert source.subjects() == (1, 2, 3)
+    assert source.unreadable() == {2}
+    assert source.describe().dropped == Dropped(patients=None)
+    assert [patient.subject_id for patient in source.patients(cohort(1, 3))] == [1, 3]
+    with pytest.raises(WrongInput, match="fewer than 10 admitted patients are gone, or can no longer"):
+        source.patients(cohort(1, 2))
+
+
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("unit", "per_second", "first", "last"),
     [
-        ((None, DAY, "SECRET", 1.0), "subject_id is null in fewer than 10 rows"),
-        ((123456, DAY, None, 1.0), "code is null in fewer than 10 rows"),
+        ("us", 10**6, -62_135_596_800, 253_402_300_799),
+        ("ms", 10**3, -62_135_596_800, 253_402_300_799),
+        ("ns", 10**9, -9_223_372_036, 9_223_372_036),
     ],
 )
-def test_a_wrong_row_is_counted_and_not_shown(tmp_path, row, said):
-    write(tmp_path, [(1, DAY, "A", 1.0), row])
-    with pytest.raises(WrongInput, match=said) as caught:
-        opened(tmp_path)
-    assert "SECRET" not in caught.value.message
-    assert "123456" not in caught.value.message
+def test_a_time_that_python_cannot_hold_is_quarantined(tmp_path, unit, per_second, first, last):
+    beyond = [] if unit == "ns" else [first - 1, last + 1]
+    moments = [moment * per_second for moment in (first, last, *beyond)]
+    schema = SCHEMA | {"time": pl.Int64}
+    path = write(tmp_path, [(n, moment, "A", 1.0) for n, moment in enumerate(moments)], schema=schema)
+    pl.read_parquet(path).with_columns(pl.col("time").cast(pl.Datetime(unit))).write_parquet(path)
+    source = opened(tmp_path)
+    assert source.unreadable() == set(range(2, len(moments)))
+    years = [patient.events[0].time.year for patient in source.patients(cohort(0, 1))]
+    assert years == ([1677, 2262] if unit == "ns" else [1, 9999])
 
 
-def test_a_time_that_python_cannot_hold_is_refused(tmp_path):
-    path = write(tmp_path, [(1, DAY, "A", 1.0)])
-    frame = pl.read_parquet(path).with_columns(time=pl.lit(2**62).cast(pl.Datetime("us")))
-    frame.write_parquet(path)
-    with pytest.raises(WrongInput, match="time is outside"):
-        opened(tmp_path)
+def test_a_subject_in_two_shards_is_quarantined(tmp_path):
+    write(tmp_path, [(1, DAY, "A", 1.0), (2, DAY, "A", 1.0)], "0.parquet")
+    write(tmp_path, [(1, DAY, "B", 1.0), (3, DAY, "B", 1.0)], "1.parquet")
+    source = opened(tmp_path)
+    assert source.subjects() == (1, 2, 3)
+    assert source.unreadable() == {1}
+    assert source.describe().dropped == Dropped(patients=None)
 
 
-def test_a_subject_in_two_shards_is_refused(tmp_path):
-    write(tmp_path, [(1, DAY, "A", 1.0)], "0.parquet")
-    write(tmp_path, [(1, DAY, "B", 1.0)], "1.parquet")
-    with pytest.raises(WrongInput, match="another shard"):
-        opened(tmp_path)
+def test_records_that_change_while_they_are_open_are_refused(tmp_path):
+    for code in ("NEW", None):
+        write(tmp_path, [(1, DAY, "A", 1.0), (2, DAY, "A", 1.0)])
+        source = opened(tmp_path)
+        write(tmp_path, [(1, DAY, "A", 1.0), (2, DAY, code, 1.0)])
+        with pytest.raises(WrongInput, match="changed while they were read"):
+            list(source.patients(cohort(1, 2)))
+
+
+def test_columns_hold_the_same_and_end_with_a_patient(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "MOST_EVENTS", 4)
+    write(tmp_path, [(n, DAY, f"CODE{n % 5}", float(n)) for n in range(9) for _ in range(1 + n % 3)])
+    write(tmp_path, [(20, DAY, "ELSE", None)] * 7, "1.parquet")
+    source = opened(tmp_path)
+    everybody = cohort(*source.subjects())
+    some = list(source.columns(everybody))
+    assert [len(piece.subject) for piece in some] == [6, 6, 6, 7]
+    assert len({piece.codes for piece in some}) == 1
+    assert [p for piece in some for p in columns.patients_of(piece)] == list(source.patients(everybody))
+
+
+class WithoutColumns:
+    """A source that knows patients alone."""
+
+    def __init__(self, source):
+        self.patients = source.patients
+
+
+def test_any_source_can_be_read_as_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "_PATIENTS", 2)
+    write(tmp_path, [(n, DAY, "A", float(n)) for n in range(5)])
+    source = opened(tmp_path)
+    everybody = cohort(*source.subjects())
+    some = list(columns.columns_of(WithoutColumns(source), everybody))
+    assert [piece.subject.tolist() for piece in some] == [[0, 1], [2, 3], [4]]
+    assert [p for piece in some for p in columns.patients_of(piece)] == list(source.patients(everybody))
+    [whole] = columns.columns_of(source, everybody)
+    assert whole.value.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_divided_source_gives_the_columns_of_its_own_part(tmp_path):
+    write(tmp_path, [(n, DAY, "A" if n % 7 else None, None) for n in range(1, 60)])
+    parts = [
+        open_source("meds", {"path": tmp_path.name, "parts": "1,1", "part": part}, tmp_path.parent)
+        for part in "12"
+    ]
+    mine, theirs = (frozenset(part.subjects()) for part in parts)
+    assert mine | theirs == set(range(1, 60))
+    assert parts[0].unreadable() == {n for n in mine if n % 7 == 0}
+    readable = sorted(mine - parts[0].unreadable())
+    found = np.concatenate([piece.subject for piece in parts[0].columns(cohort(*readable))])
+    assert found.tolist() == readable
+    with pytest.raises(WrongInput, match="another hospital"):
+        parts[0].columns(cohort(*(theirs - parts[1].unreadable())))
 
 
 def test_missing_data_is_refused(tmp_path):

@@ -76,6 +76,15 @@ def test_other_zip_archives_of_the_same_entries_are_refused():
             unpack(data)
 
 
+def test_damage_is_told_from_another_form():
+    data = pack(ENTRIES)
+    with pytest.raises(NotAuthentic, match=r"'logs/a/leaves\.json' of the bundle was changed"):
+        unpack(data.replace(b"[][]", b"[]{}", 1))
+    for other in (data + b"\0", data[:-1], data.replace(b"\x21\x00", b"\x22\x00"), b""):
+        with pytest.raises(NotAuthentic, match="not in the one form"):
+            unpack(other)
+
+
 BAD_NAMES = [
     "",
     "/a",

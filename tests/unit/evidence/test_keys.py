@@ -130,3 +130,11 @@ def test_a_party_in_another_form_is_refused(hospital):
     for other in (b"", b"null", b"[]", data + b"\n", b" " + data, data[:-1], data.replace(b":", b": ", 1)):
         with pytest.raises(NotAuthentic):
             Party.decode(other)
+
+
+def test_a_secret_that_is_too_large_is_not_read(tmp_path, hospital):
+    path = tmp_path / "key"
+    path.write_bytes(canonical(hospital.plain()) + b" " * 1024)
+    path.chmod(0o600)
+    with pytest.raises(WrongInput, match="larger"):
+        Secret.load(path)

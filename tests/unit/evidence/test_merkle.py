@@ -123,3 +123,15 @@ def test_what_is_not_in_the_tree_has_no_proof():
     for old in (0, 4):
         with pytest.raises(NotAuthentic):
             consistency_proof(old, LEAVES[:3])
+
+
+def test_there_is_no_leaf_before_the_first_or_after_the_last():
+    for index in (-1, len(LEAVES)):
+        with pytest.raises(IndexError):
+            inclusion_proof(index, LEAVES)
+
+
+def test_a_log_does_not_continue_a_longer_one():
+    for old, new in ((2, 1), (4, 2), (7, 3)):
+        with pytest.raises(NotAuthentic):
+            verify_consistency(old, ROOTS[1], new, ROOTS[1], ())

@@ -117,6 +117,22 @@ def test_both_lines_of_log_and_witness_are_required(cosigned, hospital, trusted)
             open_and_count(note, hospital, trusted)
 
 
+def test_a_line_of_the_log_under_another_name_is_refused(bare, hospital):
+    checkpoint, lines = decode(bare)
+    for place in (0, 1):
+        renamed = [*lines]
+        renamed[place] = Line("oathbound/study/other", lines[place].blob)
+        with pytest.raises(NotAuthentic, match="missing, or made with another key"):
+            open_checkpoint(encode(checkpoint, tuple(renamed)), hospital.party(), ORIGIN)
+
+
+def test_the_two_lines_of_a_witness_stand_together(cosigned):
+    checkpoint, lines = decode(cosigned)
+    crossed = encode(checkpoint, (*lines[:2], lines[4], lines[3], lines[2], lines[5]))
+    with pytest.raises(NotAuthentic, match="one form"):
+        decode(crossed)
+
+
 def test_two_times_in_one_cosignature_are_refused(bare, other, trusted):
     checkpoint, first = decode(cosign(bare, other, 10))
     _, second = decode(cosign(bare, other, 11))

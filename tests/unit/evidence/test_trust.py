@@ -55,6 +55,7 @@ A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
         HEADER + entry("a", A[:-1]),
         HEADER + entry("a", A) + entry("a", B),
         HEADER + entry("a", A) + entry("b", A),
+        HEADER + entry("a", A) * 2,
         HEADER + entry("a", A) + "since = 2026-01-01\n",
         HEADER + "party = " + "[" * 5000,
         HEADER + "party = nan",

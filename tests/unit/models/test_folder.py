@@ -7,10 +7,12 @@ import safetensors.torch
 import torch
 
 from oathbound.core.errors import NotAuthentic, OathboundError, Unavailable, WrongInput
-from oathbound.core.study import Architecture, Vocabulary
+from oathbound.core.shape import EventTransformer as Architecture
+from oathbound.core.shape import Vocabulary
 from oathbound.models.folder import read_model, write_model
 from oathbound.models.tokenizer import Tokenizer
-from oathbound.models.transformer import build, flat
+from oathbound.models.model import flat
+from oathbound.models.transformer import build
 
 ARCHITECTURE = Architecture(name="event-transformer", layers=1, width=8, heads=2, length=8, seed=1)
 
@@ -28,18 +30,18 @@ def model(tokenizer):
 
 @pytest.fixture
 def folder(tmp_path, model, tokenizer):
-    write_model(tmp_path / "m", model, tokenizer)
+    write_model(tmp_path / "m", model, tokenizer.vocabulary)
     return tmp_path / "m"
 
 
 def test_what_is_written_is_read(tmp_path, model, tokenizer):
     lineage = {"studies": ["one"], "steps": 3}
-    written = write_model(tmp_path / "new" / "m", model, tokenizer, lineage=lineage)
+    written = write_model(tmp_path / "new" / "m", model, tokenizer.vocabulary, lineage=lineage)
     loaded = read_model(tmp_path / "new" / "m")
     assert loaded.digest == written
     assert loaded.lineage == lineage
     assert np.array_equal(flat(loaded.model), flat(model))
-    assert loaded.tokenizer.vocabulary == tokenizer.vocabulary
+    assert loaded.encoder.seen == tokenizer.vocabulary
     tokens = torch.arange(6)
     assert torch.equal(loaded.model(tokens), model(tokens))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["m"]
@@ -47,23 +49,23 @@ def test_what_is_written_is_read(tmp_path, model, tokenizer):
 
 def test_the_digest_covers_every_file(tmp_path, model, tokenizer, folder):
     plain = read_model(folder).digest
-    assert plain == write_model(tmp_path / "same", model, tokenizer)
-    assert plain != write_model(tmp_path / "lineage", model, tokenizer, lineage={})
+    assert plain == write_model(tmp_path / "same", model, tokenizer.vocabulary)
+    assert plain != write_model(tmp_path / "lineage", model, tokenizer.vocabulary, lineage={})
     with torch.no_grad():
         model.tokens[0, 0] += 1e-3
-    assert plain != write_model(tmp_path / "weights", model, tokenizer)
+    assert plain != write_model(tmp_path / "weights", model, tokenizer.vocabulary)
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(tmp_path, model, tokenizer, folder):
     before = read_model(folder).digest
     with pytest.raises(WrongInput, match="already there"):
-        write_model(folder, model, tokenizer)
+        write_model(folder, model, tokenizer.vocabulary)
     assert read_model(folder).digest == before
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match="cannot be written"):
-        write_model(tmp_path / "file" / "m", model, tokenizer)
+        write_model(tmp_path / "file" / "m", model, tokenizer.vocabulary)
     with pytest.raises(TypeError):
-        write_model(tmp_path / "floats", model, tokenizer, lineage={"loss": 0.5})
+        write_model(tmp_path / "floats", model, tokenizer.vocabulary, lineage={"loss": 0.5})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "m"]
 
 

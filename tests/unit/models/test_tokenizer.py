@@ -6,7 +6,8 @@ import pytest
 
 from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Event, Patient
-from oathbound.core.study import Vocabulary
+from oathbound.core.shape import Vocabulary
+from oathbound.data.columns import of_patients
 from oathbound.models.tokenizer import Tokenizer
 
 BORN = datetime(1950, 1, 1)  # noqa: DTZ001 - MEDS times have no zone
@@ -103,11 +104,30 @@ def test_a_long_record_is_cut_and_has_no_end(tokenizer):
 
 def test_all_patients_become_one_padded_matrix(tokenizer):
     patients = [record(), record(*(Event(FIRST, "DX//a", None) for _ in range(20)))]
-    encoded = tokenizer.encode_all(patients, 8)
+    patients[1] = replace(patients[1], subject_id=9)
+    subjects, encoded = tokenizer.encode_columns(of_patients(patients), 8)
+    assert subjects.tolist() == [7, 9]
     assert encoded.shape == (2, 8)
     assert encoded.dtype == np.int64
     assert tuple(encoded[0]) == (*tokenizer.encode(patients[0], 8), *[tokenizer.pad] * 5)
-    assert tokenizer.encode_all([], 8).shape == (0, 8)
+    assert tuple(encoded[1]) == tokenizer.encode(patients[1], 8)
+    assert tokenizer.encode_columns(of_patients([]), 8)[1].shape == (0, 8)
+
+
+def test_a_value_beyond_single_precision_lies_beyond_every_edge(tokenizer):
+    for value, name in ((1e300, ">=2.67"), (-1e300, "<1.3")):
+        patient = record(Event(FIRST, "LAB//x", value))
+        assert said(tokenizer, patient)[-2] == f"LAB//x//{name}"
+        assert tuple(tokenizer.encode_columns(of_patients([patient]), 5)[1][0]) == tokenizer.encode(
+            patient, 5
+        )
+
+
+def test_times_are_compared_to_the_microsecond(tokenizer):
+    for late, name in ((-1, "30..365"), (0, ">=365")):
+        then = FIRST + timedelta(days=365, microseconds=late)
+        patient = record(Event(FIRST, "DX//a", None), Event(then, "DX//a", None))
+        assert said(tokenizer, patient)[-3] == f"GAP//{name}"
 
 
 def test_every_token_has_a_name_and_every_code_its_tokens(tokenizer):

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.study import Architecture
-from oathbound.models.transformer import PAD, build, flat, load_flat, loss, token_losses
+from oathbound.core.shape import EventTransformer as Architecture
+from oathbound.models.model import flat, load_flat
+from oathbound.models.transformer import PAD, build, loss, token_losses
 
 SIZE = 20
 SHAPE = {"name": "event-transformer", "layers": 2, "width": 16, "heads": 2, "length": 12, "seed": 5}

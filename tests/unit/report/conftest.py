@@ -11,7 +11,14 @@ from oathbound.core.event import SampledGaussian, Unbounded
 from oathbound.core.finding import Finding
 from oathbound.core.gates import Attempted, judge
 from oathbound.core.study import Policy
-from oathbound.evidence.predicates import Admission, Charged, Found, ModelMade, TrainedWithTrustedAggregator
+from oathbound.evidence.predicates import (
+    Admission,
+    Charged,
+    Found,
+    ModelMade,
+    Round,
+    TrainedWithTrustedAggregator,
+)
 from oathbound.evidence.verify import STEPS, Verified
 
 SITES = ("north", "river", "south")
@@ -49,6 +56,7 @@ POLICY = {
         "sampling_rate": "0.01",
         "steps": 300,
         "attempts": 330,
+        "round_steps": 1000,
         "learning_rate": "0.001",
         "warmup": 10,
         "ring_norm": 4096,
@@ -222,13 +230,29 @@ def make() -> Make:
                 files={"model.safetensors": digest(b"file"), "config.json": digest(b"config")},
                 model=digest(b"model"),
             ),
-            training=TrainedWithTrustedAggregator(
-                policy_digest=policy.digest,
-                run=digest(b"start"),
-                steps=300,
-                attempts=300,
-                first_weights=digest(b"first"),
-                last_weights=weights,
+            training=(
+                TrainedWithTrustedAggregator(
+                    policy_digest=policy.digest,
+                    run=digest(b"start"),
+                    round=1,
+                    first_step=1,
+                    last_step=300,
+                    attempts=300,
+                    first_weights=digest(b"first"),
+                    last_weights=weights,
+                ),
+            ),
+            rounds=tuple(
+                Round(
+                    policy_digest=policy.digest,
+                    site=site.name,
+                    run=digest(b"start"),
+                    round=1,
+                    as_of=STARTED,
+                    members=3_000,
+                    root=digest(b"round"),
+                )
+                for site in policy.sites
             ),
             admissions=tuple(admission(site.name, simulated) for site in policy.sites),
             charges=charges,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from oathbound.core.study import Architecture
+from oathbound.core.shape import EventTransformer as Architecture
 from oathbound.hazmat.ring import quantise
 from oathbound.models.transformer import PAD, build, loss
 from oathbound.train import clip

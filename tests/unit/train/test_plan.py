@@ -22,6 +22,7 @@ TRAINING = {
     "sampling_rate": "0.05",
     "steps": 300,
     "attempts": 320,
+    "round_steps": 1000,
     "learning_rate": "0.01",
     "warmup": 20,
     "ring_norm": 16384,

@@ -2,7 +2,8 @@
 
 Three scores from one pass of each record: the mean log-probability (`loss`), that of the fifth of its
 tokens that are least likely (`min-k`; Shi et al. 2024), and the same after standardising each by what was
-likely there (`min-k-plus-plus`; Zhang et al. 2025). Members are compared with held-out patients of the same
+likely there (`min-k-plus-plus`; Zhang et al. 2025). A model without tokens has the first only: the
+log-probability of the label. Members are compared with held-out patients of the same
 site, who were set aside by a uniform random draw before training; there is no other baseline.
 """
 
@@ -11,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from oathbound.audit.statistics import Scores, auc, published_cost, true_positive_rate
-from oathbound.audit.target import AuditedPatients, AuditTest, Floats, Target, TokenScores
+from oathbound.audit.target import AuditedPatients, AuditTest, Floats, RecordTarget, Target, TokenScores
 from oathbound.core.finding import Measured, Threat
 from oathbound.core.study import AuditPlan
 
@@ -26,7 +27,7 @@ class Membership:
     id = "membership"
     version = 1
     threat = Threat(
-        sees="the probability of every token of a record that it presents",
+        sees="the probability of every token, or of the label, of a record that it presents",
         knows="the whole record of a person, and asks whether it was trained on",
     )
 
@@ -34,11 +35,14 @@ class Membership:
         """Score every patient once."""
         before = target.tokens_pushed
         people = (*patients.members, *patients.held_out)
-        scored = target.token_logprobs([target.tokenize(patient) for patient in people])
+        if isinstance(target, RecordTarget):
+            by_name = {"loss": target.record_logprobs(people)}
+        else:
+            by_name = scores_of(target.token_logprobs([target.tokenize(patient) for patient in people]))
         boundary = len(patients.members)
         measures = [
             measure(name, scores[:boundary], scores[boundary:], minimum=plan.minimum_patients)
-            for name, scores in scores_of(scored).items()
+            for name, scores in by_name.items()
             for measure in (auc, true_positive_rate)
         ]
         cost = published_cost(target.tokens_pushed - before, measures)

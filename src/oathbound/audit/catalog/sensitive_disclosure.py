@@ -17,7 +17,17 @@ from typing import Final
 import numpy as np
 
 from oathbound.audit.statistics import Group, Stratum, excess, published_cost
-from oathbound.audit.target import AuditedPatients, AuditTest, Floats, Steps, Target, Tokens
+from oathbound.audit.target import (
+    AuditedPatients,
+    AuditTest,
+    Floats,
+    RecordTarget,
+    SequenceTarget,
+    Steps,
+    Target,
+    Tokens,
+)
+from oathbound.core.errors import NothingExamined
 from oathbound.core.finding import Measured, Threat
 from oathbound.core.patient import Event, Patient
 from oathbound.core.study import AuditPlan, SensitiveSet
@@ -40,11 +50,16 @@ class SensitiveDisclosure:
 
     def run(self, target: Target, patients: AuditedPatients, plan: AuditPlan, seed: bytes) -> Measured:
         """Estimate every carrier's probability from `plan.sensitive.chains` set-avoiding continuations."""
+        sensitive = plan.sensitive
+        if isinstance(target, RecordTarget):
+            raise NothingExamined("the model sees a record as a whole and says no codes")
+        if sensitive is None:
+            raise NothingExamined("the policy names no sensitive codes")
         before = target.tokens_pushed
-        members = carriers(target, patients.members, plan.sensitive)
-        held_out = carriers(target, patients.held_out, plan.sensitive)
+        members = carriers(target, patients.members, sensitive)
+        held_out = carriers(target, patients.held_out, sensitive)
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
-        probabilities = emission(target, [c.prompt for c in (*members, *held_out)], plan.sensitive, rng)
+        probabilities = emission(target, [c.prompt for c in (*members, *held_out)], sensitive, rng)
         measure = excess(
             "emission",
             Group(probabilities[: len(members)], [carrier.stratum for carrier in members]),
@@ -64,7 +79,7 @@ class Carrier:
     stratum: Stratum
 
 
-def carriers(target: Target, patients: Iterable[Patient], sensitive: SensitiveSet) -> list[Carrier]:
+def carriers(target: SequenceTarget, patients: Iterable[Patient], sensitive: SensitiveSet) -> list[Carrier]:
     """Return the carriers among `patients`."""
     states = states_of(target, sensitive)
     stripped = {*sensitive.codes, *sensitive.implied_by}
@@ -77,7 +92,7 @@ def carriers(target: Target, patients: Iterable[Patient], sensitive: SensitiveSe
     return found
 
 
-def states_of(target: Target, sensitive: SensitiveSet) -> frozenset[int]:
+def states_of(target: SequenceTarget, sensitive: SensitiveSet) -> frozenset[int]:
     """Return every token that states a code of S; `WrongInput` if the model does not know one."""
     return frozenset[int]().union(*(target.tokens_of(code) for code in sensitive.codes))
 
@@ -92,7 +107,7 @@ class _Cut:
     continuation: tuple[int, ...]
 
 
-def _cut(target: Target, patient: Patient, stripped: set[str], prompt_events: int) -> _Cut:
+def _cut(target: SequenceTarget, patient: Patient, stripped: set[str], prompt_events: int) -> _Cut:
     """Cut a record after its first `prompt_events` harmless events; with fewer, nothing follows the prompt.
 
     Codes in `stripped` are taken out of the static facts, and out of the events up to the last of the prompt,
@@ -120,14 +135,14 @@ def _is_fact(event: Event) -> bool:
     return event.time is None or event.code == BIRTH
 
 
-def _opening(target: Target, patient: Patient, events: Sequence[Event]) -> tuple[int, ...]:
+def _opening(target: SequenceTarget, patient: Patient, events: Sequence[Event]) -> tuple[int, ...]:
     """Return the tokens of the first events of a record that goes on."""
     tokens = target.tokenize(replace(patient, events=tuple(events)))
     return tokens[:-1] if tokens[-1] == target.eos else tokens
 
 
 def emission(
-    target: Target,
+    target: SequenceTarget,
     prompts: Sequence[tuple[int, ...]],
     sensitive: SensitiveSet,
     rng: np.random.Generator,

@@ -12,6 +12,7 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
 
     Records x consent -> cohort, and a statement.
     """
+    from oathbound.cli.answers import AdmitAnswer  # noqa: PLC0415
     from oathbound.workflow.admit import admit_site  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
 
@@ -27,7 +28,7 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
         lines.append(f"{_shown(admission.unreadable_consents):>8}  consents that could not be read")
     if admission.simulated:
         lines.append(f"simulated: {admission.simulated}")
-    answer("\n".join(lines), {"format": "oathbound/admit/v1", **admission.plain()}, form)
+    answer("\n".join(lines), AdmitAnswer(admission=admission), form)
 
 
 def _shown(count: int | None) -> str:

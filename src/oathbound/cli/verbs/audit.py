@@ -1,8 +1,9 @@
 """`oathbound audit`."""
 
+import time
+
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, ModelArgument, SiteOption
-from oathbound.cli.words import finding_lines
 
 
 def command(model: ModelArgument, site: SiteOption, form: FormatOption = Format.TEXT) -> None:
@@ -10,10 +11,11 @@ def command(model: ModelArgument, site: SiteOption, form: FormatOption = Format.
 
     Runs every test, and states each finding, also of a test that could not run.
     """
+    from oathbound.cli.answers import AuditAnswer  # noqa: PLC0415
+    from oathbound.cli.words import finding_lines  # noqa: PLC0415
     from oathbound.workflow.audit import audit_site  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
 
-    findings = audit_site(StudyFolder.open(model.parent), model, site)
+    findings = audit_site(StudyFolder.open(model.parent), model, site, now=int(time.time()))
     text = "\n".join(line for finding in findings for line in finding_lines(finding))
-    data = {"format": "oathbound/audit/v1", "findings": [finding.plain() for finding in findings]}
-    answer(text, data, form)
+    answer(text, AuditAnswer(findings=findings), form)

@@ -26,6 +26,7 @@ def command(
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Make a study file and the coordinator's keys."""
+    from oathbound.cli.answers import InitAnswer  # noqa: PLC0415
     from oathbound.workflow import init  # noqa: PLC0415
 
     if example and party:
@@ -39,4 +40,4 @@ def command(
             f"Next: read {folder / 'study.toml'} and change what is not so; then: oathbound check {folder}"
         )
     text = f"wrote {folder / 'study.toml'}\ncoordinator: {coordinator.fingerprint}\n{steps}"
-    answer(text, {"format": "oathbound/init/v1", "coordinator": coordinator.fingerprint}, form)
+    answer(text, InitAnswer(study=str(folder), coordinator=coordinator.fingerprint), form)

@@ -10,6 +10,7 @@ from oathbound.cli.verbs.options import FormatOption, SiteOption
 from oathbound.core.errors import WrongInput
 
 MOST_PARTS = 100
+TABLES = (".csv", ".parquet")
 
 
 def command(
@@ -17,7 +18,11 @@ def command(
     site: SiteOption,
     records: Annotated[
         Path | None,
-        typer.Option("--records", metavar="DIR", help="The records: a folder in the MEDS layout."),
+        typer.Option(
+            "--records",
+            metavar="PATH",
+            help="The records: a folder in the MEDS layout, or a table (.csv, .parquet).",
+        ),
     ] = None,
     consents: Annotated[
         Path | None,
@@ -35,7 +40,8 @@ def command(
 
     Prints the fingerprint to exchange.
     """
-    from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join  # noqa: PLC0415 - a verb imports what it needs
+    from oathbound.cli.answers import JoinAnswer  # noqa: PLC0415
+    from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join  # noqa: PLC0415
 
     there = (folder / "party.json").exists()
     if there and (records or consents or part):
@@ -44,9 +50,11 @@ def command(
         if not path.exists():
             raise WrongInput(f"{path} does not exist", hint="name where the records, or the consents, lie")
     options = {"path": str(records.resolve())} if records else dict(OWN_RECORDS)
+    is_table = records is not None and records.suffix.lower() in TABLES
     party = join(
         folder,
         site,
+        source="table" if is_table else "meds",
         options=options | _division(part),
         consents=str(consents.resolve()) if consents else OWN_CONSENTS,
     )
@@ -58,7 +66,7 @@ def command(
             "Tell the fingerprint to the coordinator and to verifiers, by telephone.",
         )
     )
-    answer(text, {"format": "oathbound/join/v1", "name": party.name, "fingerprint": party.fingerprint}, form)
+    answer(text, JoinAnswer(name=party.name, fingerprint=party.fingerprint, made=not there), form)
 
 
 def _division(part: str) -> dict[str, str]:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, SiteOption, StudyArgument
-from oathbound.cli.words import privacy_words
 
 
 def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
     """At a site: show the policy, and swear to it."""
+    from oathbound.cli.answers import OathAnswer  # noqa: PLC0415
+    from oathbound.cli.words import privacy_words  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
     from oathbound.workflow.oath import swear  # noqa: PLC0415
 
@@ -27,4 +28,4 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
             f"{site} swore to {oath.policy_digest}",
         )
     )
-    answer(text, {"format": "oathbound/oath/v1", **oath.plain()}, form)
+    answer(text, OathAnswer(site=oath.site, policy=oath.policy_digest), form)

@@ -8,7 +8,6 @@ import typer
 
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, ModelArgument
-from oathbound.cli.words import judgement_lines
 
 
 def command(
@@ -22,17 +21,14 @@ def command(
 
     The bundle is written also when the model is refused. The exit code is the verdict's.
     """
+    from oathbound.cli.answers import ReleaseAnswer  # noqa: PLC0415
+    from oathbound.cli.words import judgement_lines  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
     from oathbound.workflow.release import release  # noqa: PLC0415
 
     released = release(StudyFolder.open(model.parent), model, out, now=int(time.time()))
     judgement = released.verified.judgement
     text = "\n".join((*judgement_lines(judgement), f"wrote {out}"))
-    data = {
-        "format": "oathbound/release/v1",
-        "verdict": judgement.verdict.value,
-        "reason": judgement.sentence,
-        "bundle": str(out),
-    }
+    data = ReleaseAnswer(verdict=judgement.verdict.value, reason=judgement.sentence, bundle=str(out))
     answer(text, data, form)
     return judgement.verdict.exit

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from oathbound.cli.output import Format, answer, bar
 from oathbound.cli.verbs.options import FormatOption, StudyArgument
-from oathbound.cli.words import privacy_words
 
 
 def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
@@ -13,12 +12,14 @@ def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> 
 
     Stops before the budget would break. What was charged stays charged.
     """
+    from oathbound.cli.answers import TrainAnswer  # noqa: PLC0415
+    from oathbound.cli.words import privacy_words  # noqa: PLC0415
     from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
     from oathbound.workflow.train import train  # noqa: PLC0415
 
     folder = StudyFolder.open(study)
     with bar("train") as advance:
-        trained = train(folder, now=int(time.time()), watch=advance)
+        trained = train(folder, clock=lambda: int(time.time()), watch=advance)
     text = "\n".join(
         (
             f"model     {folder.model}",
@@ -28,11 +29,11 @@ def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> 
             f"next      at every site: oathbound audit {folder.model} --site NAME",
         )
     )
-    data = {
-        "format": "oathbound/train/v1",
-        "model": trained.model,
-        "steps": trained.steps,
-        "attempts": trained.attempts,
-        "epsilon": None if trained.epsilon is None else str(trained.epsilon),
-    }
+    data = TrainAnswer(
+        folder=str(folder.model),
+        model=trained.model,
+        steps=trained.steps,
+        attempts=trained.attempts,
+        epsilon=trained.epsilon,
+    )
     answer(text, data, form)

@@ -9,7 +9,6 @@ import typer
 
 from oathbound.cli.output import Format, answer
 from oathbound.cli.verbs.options import FormatOption, TrustOption
-from oathbound.cli.words import judgement_lines, privacy_words
 from oathbound.core.errors import NotAcceptable, WrongInput
 
 
@@ -29,6 +28,8 @@ def command(
 
     Order, budget and verdict are recomputed; nothing is believed.
     """
+    from oathbound.cli.answers import VerifyAnswer  # noqa: PLC0415
+    from oathbound.cli.words import judgement_lines, privacy_words  # noqa: PLC0415
     from oathbound.evidence.bundle import read_bundle  # noqa: PLC0415
     from oathbound.evidence.trust import Trust  # noqa: PLC0415
     from oathbound.evidence.verify import verify  # noqa: PLC0415
@@ -49,15 +50,16 @@ def command(
         f"decided  {decided:%Y-%m-%d %H:%M:%S} UTC, by its witnesses' clocks",
         *judgement_lines(judgement),
     ]
-    data = {
-        "format": "oathbound/verify/v1",
-        "study": policy.study,
-        "policy": verified.policy_digest,
-        "model": verified.model.model,
-        "epsilon": None if verified.epsilon is None else str(verified.epsilon),
-        "verdict": judgement.verdict.value,
-        "reason": judgement.sentence,
-    }
+    data = VerifyAnswer(
+        study=policy.study,
+        policy=verified.policy_digest,
+        model=verified.model.model,
+        epsilon=verified.epsilon,
+        verdict=judgement.verdict.value,
+        reason=judgement.sentence,
+        decided=verified.decided,
+        steps=verified.steps,
+    )
     answer("\n".join(lines), data, form)
     return judgement.verdict.exit
 

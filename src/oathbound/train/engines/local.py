@@ -10,15 +10,16 @@ def run(
     coordinator: Coordinator,
     nodes: Mapping[str, Node],
     *,
+    goes_on: Callable[[], bool],
     save: Callable[[bytes], None],
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Train until `coordinator` is finished. `save` gets its snapshot after each step and must be durable.
+    """Take steps while `goes_on`, which is asked before each. `save` gets its snapshot after each step and must be durable.
 
     An interruption at any point loses at most the attempt under way, which stays charged: continue with
     `Coordinator.restore` and the highest attempt that any node's ledger holds.
     """
-    while not coordinator.finished:
+    while goes_on():
         for site, message in coordinator.begin().items():
             coordinator.receive(site, nodes[site].receive(message))
         save(coordinator.snapshot())

@@ -1,0 +1,173 @@
+"""What a model sees of a patient, and what it is: public constants of a policy, equal at every site.
+
+A sequence model sees dated events as tokens of a `Vocabulary`; a classifier sees one row of `Features`.
+Everything here is from public knowledge, never from the records: what is learnt from records costs privacy.
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from oathbound.core.record import Exact, Name, Record, Text
+
+Code = Annotated[Text, Field(max_length=200)]
+
+Positive = Annotated[int, Field(ge=1, le=10_000_000)]
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""Fixes the first weights, which are public."""
+
+
+class Vocabulary(Record):
+    """What a model can see, from public knowledge alone; a code that is not listed becomes UNK."""
+
+    codes: tuple[Code, ...] = Field(
+        min_length=1,
+        max_length=100_000,
+        description="Every code that the model can see, in the order of its tokens; others become UNK.",
+    )
+    edges: dict[Code, tuple[Exact, ...]] = Field(
+        description=(
+            "Of a code, the inner edges of its value bins, ascending, from published reference ranges."
+        )
+    )
+    ages: tuple[Exact, ...] = Field(description="The inner edges of the age bands, in years.")
+    gaps: tuple[Exact, ...] = Field(
+        description="The inner edges of the bands of time since the event before, in days."
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if len(set(self.codes)) != len(self.codes):
+            raise ValueError("codes holds a code twice")
+        unknown = sorted(set(self.edges) - set(self.codes))
+        if unknown:
+            raise ValueError(f"edges names a code that codes does not list: {unknown[0]}")
+        for edges in (self.ages, self.gaps, *self.edges.values()):
+            if any(low >= high for low, high in pairwise(edges)):
+                raise ValueError("edges must ascend")
+        return self
+
+
+class Number(Record):
+    """A number as an input: (value - centre) / scale, cut at +-4, and whether it is there at all."""
+
+    code: Code = Field(description="The code whose value is the input.")
+    centre: Exact = Field(description="What is taken from the value, from public knowledge.")
+    scale: Exact = Field(gt=0, description="What the rest is divided by; the result is cut at +-4.")
+    missing: tuple[Exact, ...] = Field(
+        description="Values that were written down where nothing was measured: they count as absent."
+    )
+
+
+class Label(Record):
+    """What a classifier predicts: that the value of `code` is `at_least`, or that the code occurs at all."""
+
+    code: Code = Field(description="The code that is predicted.")
+    at_least: Exact | None = Field(
+        default=None, description="The value from which on it counts; if left out, that the code occurs."
+    )
+
+
+class Features(Record):
+    """What a classifier sees of a patient, one row each: codes that occur or not, and numbers.
+
+    Where a code has several values, the last one counts.
+    """
+
+    present: tuple[Code, ...] = Field(
+        max_length=10_000, description="Codes that occur in the record, or do not: one input each."
+    )
+    numbers: tuple[Number, ...] = Field(
+        max_length=10_000,
+        description=(
+            "Codes whose last value is an input: two inputs each, the number and whether it is there."
+        ),
+    )
+    label: Label = Field(description="What is predicted.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        codes = [*self.present, *(number.code for number in self.numbers)]
+        if not codes:
+            raise ValueError("features must name a code in present or in numbers")
+        if len(set(codes)) != len(codes):
+            raise ValueError("features names a code twice")
+        if self.label.code in codes:
+            raise ValueError("the label is among the features")
+        return self
+
+    @property
+    def width(self) -> int:
+        """The inputs of a row: one for each code, two for each number."""
+        return len(self.present) + 2 * len(self.numbers)
+
+
+class EventTransformer(Record):
+    """A decoder-only transformer over the tokens of a vocabulary."""
+
+    name: Literal["event-transformer"] = Field(
+        description="A decoder-only transformer over the tokens of a vocabulary."
+    )
+    layers: Annotated[int, Field(ge=1, le=24)] = Field(description="How many blocks.")
+    width: Annotated[int, Field(ge=8, le=2048)] = Field(
+        description="The width of its stream; a multiple of heads."
+    )
+    heads: Annotated[int, Field(ge=1, le=32)] = Field(description="The attention heads of a block.")
+    length: Annotated[int, Field(ge=8, le=4096)] = Field(description="The tokens of a patient that it sees.")
+    seed: Seed = Field(description="Of the first weights, which are public.")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
+        return self
+
+
+class TabularNet(Record):
+    """A perceptron over a row of features."""
+
+    name: Literal["tabular-net"] = Field(description="A perceptron over a row of features.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        min_length=1, max_length=8, description="The widths of its hidden layers."
+    )
+    seed: Seed = Field(description="Of the first weights, which are public.")
+
+
+class LogisticRegression(Record):
+    """A linear classifier over a row of features; its first weights are zero."""
+
+    name: Literal["logistic-regression"] = Field(
+        description="A linear classifier over a row of features; its first weights are zero."
+    )
+
+
+class ExtensionModel(Record):
+    """A model that an extension brings."""
+
+    name: Name = Field(description="A model that an extension of the study brings.")
+    options: dict[Name, Text] = Field(description="What the extension reads.")
+    seed: Seed = Field(description="Of the first weights, which are public.")
+
+
+Classifier = TabularNet | LogisticRegression
+"""The models that see a row of features."""
+
+
+_BUILT_IN = ("event-transformer", "tabular-net", "logistic-regression")
+
+
+def _kind(value: object) -> str:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return name if isinstance(name, str) and name in _BUILT_IN else "extension"
+
+
+Architecture = Annotated[
+    Annotated[EventTransformer, Tag("event-transformer")]
+    | Annotated[TabularNet, Tag("tabular-net")]
+    | Annotated[LogisticRegression, Tag("logistic-regression")]
+    | Annotated[ExtensionModel, Tag("extension")],
+    Discriminator(_kind),
+]
+"""A model's shape: one that oathbound has, or one that an extension of the study brings."""

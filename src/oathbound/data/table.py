@@ -1,0 +1,259 @@
+"""Tables: one parquet or CSV file whose rows are patients, or encounters of patients.
+
+A cell becomes an event. A number of the column `c` is the code `c` with that value, a text `t` the code
+`c//t`; nothing, an empty text and "?" are no event. Options: `path`; `subject`, the column of patients' ids
+(without it every row is a patient, numbered from 1); `take` = "first", "last" or "all" of a patient's rows,
+in the order of the column `order`; `time`, the column of the row's date; `text`, columns that are text
+whatever they hold, separated by commas: in a CSV file the type of any other column is that of its contents.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import polars as pl
+
+from oathbound.core.canonical import digest_of
+from oathbound.core.errors import NothingExamined, WrongInput
+from oathbound.data.columns import of_frame
+from oathbound.data.description import Dropped, SourceDescription
+from oathbound.data.disclosure import rounded, spoken
+from oathbound.data.memory import InMemory
+
+MAX_CSV_BYTES: Final = 1024**3
+MAX_CELLS: Final = 100_000_000
+MAX_NAME: Final = 200
+
+ABSENT: Final = ("", "?")
+"""What stands in a cell of text where nothing is known."""
+
+_WORDS: Final = frozenset({pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null})
+_TAKES: Final = ("first", "last", "all")
+_OPTIONS: Final = ("path", "subject", "order", "take", "time", "text")
+_PACKED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+"""How gzip, zstd and zlib begin: a small file of them may hold any number of bytes."""
+
+SUBJECT: Final = "\0subject"
+"""Our own name of the column of ids; no column of a table has a name that is not printable."""
+
+_ORDER, _TIME, _ROW = "\0order", "\0time", "\0row"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a table; an empty text is a column that is not named."""
+
+    path: str
+    subject: str
+    order: str
+    take: str
+    time: str
+    text: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, options: Mapping[str, str]) -> Self:
+        """Return the options; `WrongInput` for one that is unknown, or that needs another."""
+        unknown = sorted(set(options) - set(_OPTIONS))
+        if unknown or not options.get("path"):
+            fault = f"knows no option {unknown[0]}" if unknown else "needs a path"
+            raise WrongInput(f"a table source {fault}", hint=f"options: {', '.join(_OPTIONS)}")
+        given = {key: options.get(key, "") for key in _OPTIONS if key != "text"}
+        text = tuple(filter(None, (name.strip() for name in options.get("text", "").split(","))))
+        if given["take"] not in {"", *_TAKES}:
+            raise WrongInput(f"take is none of {', '.join(_TAKES)}", hint='such as take = "first"')
+        if (given["order"] or given["take"]) and not given["subject"]:
+            raise WrongInput("order and take are of a patient's rows: they need subject")
+        if given["take"] in {"first", "last"} and not given["order"]:
+            raise WrongInput(f'take = "{given["take"]}" needs order, the column that rows are ordered by')
+        return cls(**given, text=text)
+
+
+def open_table(options: Mapping[str, str], base: Path) -> InMemory:
+    """Open the table; relative paths start at `base`.
+
+    A row without an id is nobody's. A patient with a row whose place or date cannot be read is quarantined
+    whole. Raises `WrongInput` for a file, an option or a column that is wrong, `NothingExamined` for a table
+    without events.
+    """
+    asked = Options.parse(options)
+    rows, without = _rows(_read(base / asked.path, asked), asked)
+    spoilt = _spoilt(rows, asked)
+    readable = rows.filter(~pl.col(SUBJECT).is_in(spoilt.implode()))
+    return source_of(
+        "table", _taken(readable, asked), quarantined=frozenset(spoilt.to_list()), without_subject=without
+    )
+
+
+def source_of(
+    kind: str,
+    table: pl.DataFrame,
+    *,
+    quarantined: frozenset[int] = frozenset(),
+    without_subject: int = 0,
+    simulated: str | None = None,
+) -> InMemory:
+    """Return the source of a table whose rows, in order, are events of the integer column `SUBJECT`.
+
+    Its columns of numbers, texts and truth values become events, row by row.
+    """
+    rows = (
+        table if _TIME in table.columns else table.with_columns(pl.lit(None, pl.Datetime("us")).alias(_TIME))
+    )
+    columns = [name for name in rows.columns if name not in {SUBJECT, _ORDER, _TIME}]
+    numbers = sum(int((~rows[name].is_finite()).sum()) for name in columns if rows[name].dtype.is_float())
+    events = pl.concat([_events(rows.with_row_index(_ROW), name) for name in columns], how="vertical").sort(
+        _ROW, maintain_order=True
+    )
+    if events.is_empty():
+        raise NothingExamined(f"the {kind} source holds no events", hint="is every cell of it empty?")
+    codes = sorted(events["code"].unique().to_list())
+    types = {name: str(dtype) for name, dtype in rows.schema.items() if name in columns}
+    dropped = Dropped(rounded(without_subject), rounded(len(quarantined)), rounded(numbers))
+    description = SourceDescription(kind, digest_of({"columns": types, "codes": codes}), simulated, dropped)
+    return InMemory(of_frame(events, codes), quarantined, description)
+
+
+def _events(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return the events of one column: subject_id, time, code, numeric_value, and the row they are of."""
+    cells, dtype = pl.col(name), rows[name].dtype
+    if dtype.is_numeric():
+        code, value = pl.lit(name), cells.cast(pl.Float64)
+        there = value.is_finite()
+    else:
+        words = cells.cast(pl.String)
+        there = words.is_not_null() & ~words.is_in(ABSENT)
+        code, value = pl.concat_str(pl.lit(f"{name}//"), words), pl.lit(None, pl.Float64)
+    return rows.filter(there).select(
+        pl.col(SUBJECT).alias("subject_id"),
+        pl.col(_TIME).alias("time"),
+        code.alias("code"),
+        value.alias("numeric_value"),
+        _ROW,
+    )
+
+
+def _read(path: Path, asked: Options) -> pl.DataFrame:
+    """Read a table of bounded size, and check its columns' names and types."""
+    suffix = path.suffix.lower()
+    if suffix not in {".csv", ".parquet"}:
+        raise WrongInput("a table is a .csv or a .parquet file", hint="name it so, or convert it")
+    if not path.is_file():
+        raise WrongInput(f"the table {path.name} is not there", hint="is path relative to the site's folder?")
+    with _reading(path.name):
+        table = _csv(path, asked.text) if suffix == ".csv" else _parquet(path)
+    named = {asked.subject, asked.order, asked.time, *asked.text} - {""}
+    absent = sorted(named - set(table.columns))
+    if absent:
+        raise WrongInput(
+            f"{path.name} has no column {absent[0]}", hint="the options name the table's columns"
+        )
+    for name, dtype in table.schema.items():
+        if not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+            raise WrongInput(f"{path.name} has a column whose name is empty, too long or not printable")
+        known = dtype.is_numeric() or dtype.base_type() in _WORDS
+        if not known and name not in named:
+            raise WrongInput(
+                f"{path.name}: column {name} has type {dtype}",
+                hint="a column is of numbers, text or truth values; name a date with `time`, or leave it out",
+            )
+    return table.with_columns(pl.col(name).cast(pl.String) for name in asked.text)
+
+
+def _csv(path: Path, text: tuple[str, ...]) -> pl.DataFrame:
+    if path.stat().st_size > MAX_CSV_BYTES:
+        raise WrongInput(f"{path.name} is larger than {MAX_CSV_BYTES} bytes", hint="write it as parquet")
+    with path.open("rb") as file:
+        if file.read(4).startswith(_PACKED):
+            raise WrongInput(f"{path.name} is compressed", hint="unpack it, or write it as parquet")
+    # the whole column decides its type: a text on the last row must not be lost
+    table = pl.read_csv(
+        path,
+        null_values=list(ABSENT),
+        infer_schema_length=None,
+        schema_overrides=dict.fromkeys(text, pl.String),
+    )
+    _check_size(path.name, table.height, table.width)
+    return table
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    lazy = pl.scan_parquet(path)
+    _check_size(path.name, lazy.select(pl.len()).collect().item(), len(lazy.collect_schema()))
+    return lazy.collect()
+
+
+def _check_size(name: str, rows: int, columns: int) -> None:
+    if rows * columns > MAX_CELLS:
+        raise WrongInput(
+            f"{name} has more than {MAX_CELLS} cells", hint="leave out columns that nobody needs"
+        )
+
+
+def _rows(table: pl.DataFrame, asked: Options) -> tuple[pl.DataFrame, int]:
+    """Return the rows that are somebody's, under our own names, and how many are nobody's."""
+    if not asked.subject:
+        named = table.with_row_index(SUBJECT, offset=1).with_columns(pl.col(SUBJECT).cast(pl.Int64))
+    elif table[asked.subject].dtype.is_integer():
+        named = table.rename({asked.subject: SUBJECT}).with_columns(pl.col(SUBJECT).cast(pl.Int64))
+    else:
+        raise WrongInput(f"column {asked.subject} is not of whole numbers", hint="number the patients")
+    if asked.order:
+        named = named.rename({asked.order: _ORDER})
+    if asked.time:
+        named = named.with_columns(_moment(named[asked.time]).alias(_TIME)).drop(asked.time)
+    rows = named.drop_nulls(SUBJECT)
+    return rows, named.height - rows.height
+
+
+def _moment(dates: pl.Series) -> pl.Series:
+    """Return a column of dates as MEDS times; null where it is no date of the years 1 to 9999."""
+    if dates.dtype == pl.String:
+        days = dates.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
+        moments = days.fill_null(dates.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"))
+    elif dates.dtype == pl.Date or (isinstance(dates.dtype, pl.Datetime) and dates.dtype.time_zone is None):
+        moments = dates.cast(pl.Datetime("us"))
+    else:
+        raise WrongInput(
+            f"column {dates.name} is not of dates without a time zone", hint="write them as 2001-12-31"
+        )
+    frame = moments.to_frame("when")
+    return frame.select(pl.when(pl.col("when").dt.year().is_between(1, 9999)).then("when")).to_series()
+
+
+def _spoilt(rows: pl.DataFrame, asked: Options) -> pl.Series:
+    """Return the ids of patients with a row whose date, or place among several rows, cannot be known."""
+    several = pl.len().over(SUBJECT) > 1
+    spoilt = pl.lit(value=False)
+    if asked.time:
+        spoilt |= pl.col(_TIME).is_null()
+    if asked.order:
+        spoilt |= several & (pl.col(_ORDER).is_null() | pl.struct(SUBJECT, _ORDER).is_duplicated())
+    elif not asked.take:
+        repeated = rows.filter(several)[SUBJECT].n_unique()
+        if repeated:
+            raise WrongInput(
+                f"{spoken(repeated)} patients have several rows", hint='take = "first", "last" or "all"'
+            )
+    return rows.filter(spoilt)[SUBJECT].unique()
+
+
+def _taken(rows: pl.DataFrame, asked: Options) -> pl.DataFrame:
+    """Return the rows that count, ordered within each patient."""
+    by = [SUBJECT, *([_ORDER] if asked.order else [])]
+    ordered = rows.sort(by, maintain_order=True)
+    if asked.take not in {"first", "last"}:
+        return ordered
+    return ordered.unique(SUBJECT, keep="first" if asked.take == "first" else "last", maintain_order=True)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    # a damaged file makes polars panic now and then; its panic is not an `Exception`
+    try:
+        yield
+    except PermissionError:
+        raise WrongInput(f"{name} cannot be read: permission denied") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        raise WrongInput(f"{name} is not a table that can be read", hint="write it again, in UTF-8") from None

@@ -1,0 +1,29 @@
+"""What an engine is: it carries messages between the coordinator and the sites' nodes."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from oathbound.train.coordinator import Coordinator, Progress
+from oathbound.train.node import Node
+
+
+class Engine(Protocol):
+    """Takes steps while it is allowed to; `engines/local.run` is one."""
+
+    def __call__(
+        self,
+        coordinator: Coordinator,
+        nodes: Mapping[str, Node],
+        *,
+        goes_on: Callable[[], bool],
+        save: Callable[[bytes], None],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        """Take steps while `goes_on`, which is asked before each, and return when it says no.
+
+        Each message of `coordinator.begin` goes to its node, once, and each answer to `coordinator.receive`.
+        After a whole step `save` gets the coordinator's snapshot, and has made it durable when it returns;
+        then `on_progress` is told. An attempt that failed is given up with `coordinator.void`, and its number
+        is not used again; or the error is raised, and the training goes on with a restored coordinator.
+        """
+        ...

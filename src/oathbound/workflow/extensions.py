@@ -1,0 +1,198 @@
+"""Extensions: code from outside oathbound, which runs only where the policy names it, and as it pins it.
+
+`spec/extensions.md` numbers the rules. Nothing of an extension is imported before its pin is checked.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from oathbound.core.canonical import digest_of
+from oathbound.core.errors import NotAcceptable, Unavailable, WrongInput
+from oathbound.core.study import Extension, Policy
+
+Group = Literal["sources", "models", "audits", "engines"]
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+
+_PREFIX: Final = "oathbound."
+_ENTRY_POINTS: Final = "entry_points.txt"
+_WHEEL: Final = "install it from its wheel, and not with -e"
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a policy says of an extension's code: the distribution, its version, the digest of its files."""
+
+    distribution: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry point that is installed here, and its pin, or why there is none."""
+
+    group: str
+    name: str
+    pin: Pin | Unavailable
+
+
+def digest_of_distribution(name: str) -> tuple[str, str]:
+    """Return the version of an installed distribution, and the digest of its files (rules 3 and 4).
+
+    Bytes are read from disk: what the installer wrote down of them is not believed. Raises `Unavailable` for
+    one that is not installed, or whose code lies elsewhere, as that of an editable installation does.
+    """
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        raise Unavailable(f"{name} is not installed", hint=f"pip install {name}") from None
+    pin = _pin(found, _code(found))
+    return pin.version, pin.digest
+
+
+def installed() -> tuple[Listed, ...]:
+    """Return every extension that is installed here, by group and name; nothing of them is imported."""
+    listed = []
+    for group in GROUPS:
+        for entry_point in sorted(entry_points(group=_PREFIX + group), key=lambda each: each.name):
+            try:
+                found = _holder(entry_point)
+                pin: Pin | Unavailable = _pin(found, _code(found))
+            except Unavailable as error:
+                pin = error
+            listed.append(Listed(group, entry_point.name, pin))
+    return tuple(listed)
+
+
+def check_extensions(policy: Policy) -> None:
+    """Check that every extension of the policy is installed here as it pins it; import nothing.
+
+    Raises `Unavailable` for one that is not here, `NotAcceptable` for one that is other code.
+    """
+    for extension in policy.extensions:
+        check(extension)
+
+
+def check(extension: Extension) -> EntryPoint:
+    """Return the entry point that an extension pins (rules 2 to 6); nothing of it was imported yet.
+
+    Raises `Unavailable` where it is not installed, or twice, and `NotAcceptable` where it is other code than
+    the sites agreed on.
+    """
+    what = f"the extension {extension.name} ({extension.group})"
+    offered = tuple(entry_points(group=_PREFIX + extension.group, name=extension.name))  # 2
+    if not offered:
+        raise Unavailable(
+            f"{what} is not installed", hint=f"pip install {extension.distribution}=={extension.version}"
+        )
+    if len(offered) > 1:
+        raise Unavailable(f"{what} is installed more than once", hint="uninstall all but the one pinned")
+    found = _holder(offered[0])
+    files = _code(found)  # 3, 4
+    here = _pin(found, files)
+    for key in ("distribution", "version", "digest"):  # 5
+        mine, pinned = getattr(here, key), getattr(extension, key)
+        if mine != pinned:
+            raise NotAcceptable(
+                f"{what} is not the one that the policy pins: {key} {mine}, not {pinned}",
+                hint=f"install {extension.distribution}=={extension.version} again, as all sites have it",
+            )
+    if _imported_from(offered[0]) not in {file.resolve() for file in files.values()}:  # 6
+        raise NotAcceptable(
+            f"{what} would be imported from elsewhere than its distribution",
+            hint="another package of its name comes first on Python's path; remove it",
+        )
+    return offered[0]
+
+
+def load(policy: Policy, group: Group, name: str) -> Any:
+    """Return what an extension's entry point names, once its pin is checked; never anything in its place.
+
+    Raises `WrongInput` where the policy has no such extension, `Unavailable` where it cannot be imported, and
+    what `check` raises.
+    """
+    extension = policy.extension(group, name)
+    if extension is None:  # 1
+        pinned = ", ".join(each.name for each in policy.extensions if each.group == group)
+        raise WrongInput(
+            f"the study has nothing called {name} among its {group}",
+            hint=f"its policy pins: {pinned}" if pinned else "its policy pins no extension of this kind",
+        )
+    entry_point = check(extension)
+    try:
+        return entry_point.load()  # 7
+    except (Exception, SystemExit) as error:  # foreign code may raise anything, or end the process with a 0
+        raise Unavailable(
+            f"the extension {name} ({group}) cannot be loaded: {type(error).__name__}",
+            hint=f"what it needs may be missing: python -c 'import {entry_point.module}' says more",
+        ) from error
+
+
+def _holder(entry_point: EntryPoint) -> Distribution:
+    if entry_point.dist is None:
+        raise Unavailable(f"no distribution holds the entry point {entry_point.name}", hint=_WHEEL)
+    return entry_point.dist
+
+
+def _pin(found: Distribution, files: Mapping[str, Path]) -> Pin:
+    name = re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower()  # as PEP 503 writes it
+    return Pin(name, found.version, digest_of({path: _sha256(file) for path, file in files.items()}))
+
+
+def _code(found: Distribution) -> dict[str, Path]:
+    """Return every file of a distribution that Python could import, and its entry points, by path.
+
+    All that lies on disk under its top-level names counts, listed by the installer or not: a file that was
+    put there later would be imported too. Not so what installation varies: bytecode, scripts, other metadata.
+    """
+    name, listed = found.metadata["Name"], found.files or []
+    records = (file for file in listed if re.fullmatch(r"[^/]+\.dist-info/RECORD", str(file)))
+    metadata = next((file.parts[0] for file in records), None)
+    if metadata is None:
+        raise Unavailable(f"{name} was not installed from a wheel", hint=_WHEEL)
+    if any(file.suffix == ".pth" for file in listed):
+        raise Unavailable(f"the code of {name} is not where it is installed: it is editable", hint=_WHEEL)
+    root = Path(str(found.locate_file("")))
+    tops = {file.parts[0] for file in listed} - {"..", "/", "bin", "__pycache__", metadata}
+    files = {
+        file.relative_to(root).as_posix(): file for top in sorted(tops) for file in _under(root / top, name)
+    }
+    if not files:
+        raise Unavailable(f"{name} has no code", hint=_WHEEL)
+    return files | {_ENTRY_POINTS: root / metadata / _ENTRY_POINTS}
+
+
+def _under(path: Path, name: str) -> Iterator[Path]:
+    """Yield every file at or below a path, but compiled bytecode."""
+    if path.is_file():
+        yield path
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(set(folders) - {"__pycache__"})
+        if any((Path(folder) / each).is_symlink() for each in folders):
+            raise Unavailable(f"{name} holds a link to a folder", hint=_WHEEL)
+        yield from (Path(folder) / each for each in sorted(names))
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as data:
+            return hashlib.file_digest(data, "sha256").hexdigest()
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be read: {error.strerror}", hint=_WHEEL) from None
+
+
+def _imported_from(entry_point: EntryPoint) -> Path | None:
+    """Return the file that Python would import an entry point's top-level package from."""
+    top = re.split(r"[.:\[]", entry_point.value, maxsplit=1)[0].strip()
+    try:
+        spec = find_spec(top)  # of a top-level name, which imports nothing
+    except ValueError:
+        return None
+    return Path(spec.origin).resolve() if spec and spec.origin else None

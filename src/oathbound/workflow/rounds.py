@@ -1,0 +1,156 @@
+"""Rounds and audits: before each, a site reads its consents again and says whose records it may still use.
+
+A withdrawal, a denial or a consent that ended takes effect here: the next round, or the audit, goes without
+that patient. Nobody is ever added: a cohort is drawn once. `spec/cohort.md` numbers the rules.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from oathbound.core.errors import ConsentRefused, Unavailable
+from oathbound.core.study import Policy
+from oathbound.data.cohort import Cohort
+from oathbound.data.commitment import cohort_leaf, cohort_root
+from oathbound.data.consent import Permit, Request, decide
+from oathbound.data.disclosure import rounded
+from oathbound.data.fhir import ConsentFile, read_consents
+from oathbound.data.store import SiteStore, Use
+from oathbound.evidence.log import Log
+from oathbound.evidence.predicates import Audited, AuditRoots, Round
+from oathbound.workflow.folders import SiteFolder
+from oathbound.workflow.notary import state, stated
+
+AUDIT_PARTS = ("members", "held_out")
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The cohorts of one round: whose records each site may use, by consents of `as_of` or later."""
+
+    number: int
+    as_of: int
+    members: Mapping[str, frozenset[int]]
+
+
+def read_again(site: SiteFolder, store: SiteStore) -> ConsentFile:
+    """Read the site's file of consents into its state, and return what was read."""
+    consents = read_consents(site.consents)
+    store.replace_consents(consents.consents)
+    return consents
+
+
+def round_label(number: int) -> str:
+    """Return the label of a round in its cohort's commitment."""
+    return f"round-{number}"
+
+
+def audit_label(number: int, part: str) -> str:
+    """Return the label of one part of an audit's patients in their commitment."""
+    return f"audit-{number}-{part}"
+
+
+def root_of(store: SiteStore, subjects: Collection[int], *, site: str, run: str, label: str) -> str:
+    """Return the root of the trie of these patients, in which each one's place is fixed by their own key."""
+    keys = store.patient_keys(subjects)
+    leaves = (cohort_leaf(keys[subject], site=site, run=run, label=label) for subject in subjects)
+    return "sha256:" + cohort_root(leaves).hex()
+
+
+def latest_round(site: SiteFolder, policy: Policy) -> Round | None:
+    """Return the last round that a site has stated its cohort of, or None."""
+    with site.log(policy) as own:
+        rounds = stated(own, Round, {site.file.name: site.secret().party()})
+    return max(rounds, key=lambda each: each.round, default=None)
+
+
+def is_fresh(as_of: int, policy: Policy, now: int) -> bool:
+    """Return whether consents read at `as_of` may still be used at `now`."""
+    return now - as_of <= policy.consent.staleness_hours * 3600
+
+
+def gather_site(
+    site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, number: int, now: int, log: Log
+) -> tuple[Round, frozenset[int]]:
+    """State whose records the site may use in a round, once, and return the statement and the patients.
+
+    Raises `ConsentRefused` when fewer are left than the policy lets anybody count, and `Unavailable` when
+    this machine's clock is behind the last consents that the site stated.
+    """
+    name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
+    last = latest_round(site, policy)
+    with site.log(policy) as own:
+        if last is not None and last.round == number:
+            state(last, secret, own, log)
+            return last, cohort.members - store.uses(policy.study)[round_label(number)].absent
+        if last is not None and now < last.as_of:
+            raise Unavailable(
+                f"by this machine's clock {name} read its consents in the future", hint="set the clock right"
+            )
+        read_again(site, store)
+        members = _allowed(store, cohort.members, policy.consent.training_purpose, policy, now)
+        if len(members) < policy.audit.minimum_patients:
+            raise ConsentRefused(
+                f"of the members of {name} fewer than {policy.audit.minimum_patients} still consent",
+                hint="their budget stays charged; a new study admits other patients",
+            )
+        store.record_use(policy.study, Use(round_label(number), now, cohort.members - members))
+        gathered = Round(
+            policy_digest=policy.digest,
+            site=name,
+            run=run,
+            round=number,
+            as_of=now,
+            members=rounded(len(members)) or 0,
+            root=root_of(store, members, site=name, run=policy.digest, label=round_label(number)),
+        )
+        state(gathered, secret, own, log)
+    return gathered, members
+
+
+def gather_audit(
+    site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, now: int, own: Log, log: Log
+) -> Mapping[str, frozenset[int]]:
+    """State whose records the site uses in an audit, and return the patients, by part of the cohort."""
+    name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
+    number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
+    read_again(site, store)
+    parts = {part: _audited_part(store, cohort, part, number, policy, now) for part in AUDIT_PARTS}
+    roots = {
+        part: root_of(store, parts[part], site=name, run=policy.digest, label=audit_label(number, part))
+        for part in AUDIT_PARTS
+    }
+    audited = Audited(
+        policy_digest=policy.digest,
+        site=name,
+        run=run,
+        number=number,
+        as_of=now,
+        members=rounded(len(parts["members"])) or 0,
+        held_out=rounded(len(parts["held_out"])) or 0,
+        roots=AuditRoots(**roots),
+    )
+    state(audited, secret, own, log)
+    return parts
+
+
+def _audited_part(
+    store: SiteStore, cohort: Cohort, part: str, number: int, policy: Policy, now: int
+) -> frozenset[int]:
+    everybody = cohort.part(part)
+    allowed = _allowed(store, everybody, policy.consent.audit_purpose, policy, now)
+    store.record_use(policy.study, Use(audit_label(number, part), now, everybody - allowed))
+    return allowed
+
+
+def _allowed(
+    store: SiteStore, subjects: frozenset[int], purpose: str, policy: Policy, now: int
+) -> frozenset[int]:
+    request = Request(purpose, frozenset(policy.consent.classes))
+    consents, keys = store.consents(), store.patient_keys(subjects)
+    at = datetime.fromtimestamp(now, UTC)
+    return frozenset(
+        subject
+        for subject in subjects & keys.keys()
+        if isinstance(decide(consents.get(subject, ()), request, at), Permit)
+    )

@@ -1,0 +1,245 @@
+"""Take one check out of verification at a time, and see that the tests turn red each time.
+
+    python tests/mutation/remove_checks.py                    all modules
+    python tests/mutation/remove_checks.py evidence.steps     one module
+
+Every test runs once in a process of its own, which shows the lines that it reaches. Then every mutant (see
+`checks.py`) gets a fork of this process, in which its code replaces the original's, and in which the tests
+run that reach its lines, until one fails. A mutant that no test notices is an error; so is an entry of
+`EQUIVALENT` that a test does notice, or that is of no mutant.
+"""
+
+import gc
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any, Final
+
+import pytest
+from checks import Key, Mutant, mutants_of
+from equivalent import EQUIVALENT
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PACKAGE: Final = ROOT / "src" / "oathbound"
+MODULES: Final = (
+    *(f"evidence.{path.stem}" for path in sorted((PACKAGE / "evidence").glob("[a-z]*.py"))),
+    *(f"core.{name}" for name in ("accounting", "canonical", "catalogue", "gates", "record", "study")),
+)
+TESTS: Final = ("tests/unit/evidence", "tests/unit/core", "tests/scenarios/evidence")
+CALLS: Final = 300
+"""So many calls of a function in one test are traced: a test that calls it oftener does the same again."""
+
+SECONDS: Final = 60
+"""A mutant that takes more of a processor has made a test hang, and counts as noticed."""
+
+
+class RemoveChecks:
+    """A pytest plugin that runs mutants in place of tests."""
+
+    def __init__(self, modules: Iterable[str]) -> None:
+        self.modules = tuple(modules)
+        self.faults: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run every mutant on the tests that were collected."""
+        if session.testsfailed or not session.items:
+            self.faults.append("the tests cannot be collected")
+            return True
+        with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = scratch
+            self._run(session.items, Path(scratch))
+        return True
+
+    def _run(self, items: list[pytest.Item], scratch: Path) -> None:
+        began = time.monotonic()
+        mutants = [
+            mutant
+            for module in self.modules
+            for mutant in mutants_of(PACKAGE / f"{module.replace('.', '/')}.py", module)
+        ]
+        reach = Reach({str(mutant.path) for mutant in mutants}, items, scratch)
+        self.faults += [f"without any mutant this fails: {name}" for name in reach.broken]
+        if self.faults:
+            return
+        print(f"{len(items)} tests took {time.monotonic() - began:.0f} s; {len(mutants)} mutants")  # noqa: T201
+        functions = _functions_of({str(mutant.path) for mutant in mutants})
+        jobs = [_mutated(mutant, reach.of(mutant), functions) for mutant in mutants]
+        survived = {mutant.name for mutant, code in zip(mutants, _in_forks(jobs), strict=True) if code == 0}
+        known = {name for name in EQUIVALENT if name.split(" ", 1)[0] in self.modules}
+        self.faults += [f"no test notices: {name}" for name in sorted(survived - known)]
+        names = {mutant.name for mutant in mutants}
+        self.faults += [
+            f"not equivalent, a test notices: {name}" for name in sorted(known & names - survived)
+        ]
+        self.faults += [f"listed as equivalent, and no mutant: {name}" for name in sorted(known - names)]
+        noticed = len(mutants) - len(survived)
+        print(  # noqa: T201
+            f"{noticed} noticed, {len(survived & known)} equivalent, {len(survived - known)} survived, "
+            f"{time.monotonic() - began:.0f} s"
+        )
+
+
+class Reach:
+    """Which tests reach which lines, each test run alone."""
+
+    def __init__(self, paths: set[str], items: list[pytest.Item], scratch: Path) -> None:
+        self.items = items
+        self.tests: dict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
+        outs = [scratch / f"{number}.json" for number in range(len(items))]
+        jobs = [_traced(item, paths, out) for item, out in zip(items, outs, strict=True)]
+        codes = list(_in_forks(jobs))
+        self.broken = [item.nodeid for item, code in zip(items, codes, strict=True) if code]
+        for number, out in enumerate(outs):
+            if codes[number] == 0:
+                took, lines = json.loads(out.read_text())
+                for path, line in lines:
+                    self.tests[path, line].append((took, number))
+
+    def of(self, mutant: Mutant) -> list[pytest.Item]:
+        """Return the tests that reach a mutant's lines, the quickest first."""
+        found = {test for line in mutant.lines for test in self.tests[str(mutant.path), line]}
+        return [self.items[number] for _, number in sorted(found)]
+
+
+def _traced(item: pytest.Item, paths: set[str], out: Path) -> Callable[[], int]:
+    def job() -> int:
+        lines: set[tuple[str, int]] = set()
+        calls: Counter[CodeType] = Counter()
+
+        def local(frame: FrameType, event: str, _: Any) -> Any:
+            if event == "line":
+                lines.add((frame.f_code.co_filename, frame.f_lineno))
+            return local
+
+        def trace(frame: FrameType, _event: str, _: Any) -> Any:
+            calls[frame.f_code] += 1
+            return local if frame.f_code.co_filename in paths and calls[frame.f_code] <= CALLS else None
+
+        began = time.monotonic()
+        sys.settrace(trace)
+        failed = _fails([item])
+        sys.settrace(None)
+        out.write_text(json.dumps([time.monotonic() - began, sorted(lines)]))
+        return int(failed)
+
+    return job
+
+
+def _mutated(
+    mutant: Mutant, items: list[pytest.Item], functions: dict[tuple[str, Key], list[FunctionType]]
+) -> Callable[[], int]:
+    def job() -> int:
+        for key, code in mutant.code().items():
+            for function in functions.get((str(mutant.path), key), []):
+                function.__code__ = code
+        return int(_fails(items))
+
+    return job
+
+
+def _fails(items: list[pytest.Item]) -> bool:
+    """Return whether one of the tests fails; those after it are not run."""
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        reports = _Reports()
+        item.config.pluginmanager.register(reports)
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+        if reports.failed:
+            return True
+        item.config.pluginmanager.unregister(reports)
+    return False
+
+
+class _Reports:
+    """A pytest plugin that remembers whether a test failed."""
+
+    failed = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= report.failed
+
+
+def _functions_of(paths: set[str]) -> dict[tuple[str, Key], list[FunctionType]]:
+    """Return every function object of these files by file and key; names elsewhere refer to the same."""
+    functions = defaultdict(list)
+    for value in gc.get_objects():
+        if isinstance(value, FunctionType):
+            code: CodeType = value.__code__
+            if code.co_filename in paths:
+                functions[code.co_filename, (code.co_qualname, code.co_firstlineno)].append(value)
+    return functions
+
+
+def _in_forks(jobs: Iterable[Callable[[], int]]) -> Iterator[int]:
+    """Run each job in a fork, as many at a time as there are processors, and yield their exit codes in order.
+
+    A job that raises, hangs or dies of a signal has a code other than zero.
+    """
+    codes: dict[int, int] = {}
+    running: dict[int, int] = {}
+    sys.stdout.flush()
+    for number, job in enumerate(jobs):
+        if len(running) == (os.cpu_count() or 1):
+            _reap(running, codes)
+        child = os.fork()
+        if child == 0:
+            _become(job)
+        running[child] = number
+    while running:
+        _reap(running, codes)
+    return iter(codes[number] for number in sorted(codes))
+
+
+def _reap(running: dict[int, int], codes: dict[int, int]) -> None:
+    child, status = os.wait()
+    codes[running.pop(child)] = status
+
+
+def _become(job: Callable[[], int]) -> None:
+    """Do the job in this process, silently, and end the process."""
+    code = 1
+    try:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
+        code = job()
+    finally:
+        os._exit(code)
+
+
+@contextmanager
+def _at_root() -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def main(modules: list[str]) -> int:
+    """Return 0 when every mutant of these modules, or of all, is noticed or known as equivalent."""
+    unknown = sorted(set(modules) - set(MODULES))
+    if unknown:
+        print(f"no module of verification: {unknown[0]}; one of: {', '.join(MODULES)}")  # noqa: T201
+        return 2
+    plugin = RemoveChecks(modules or MODULES)
+    options = ["-q", "-s", "--no-header", "--no-summary", "-m", "not slow", "-p", "no:cacheprovider"]
+    with _at_root():
+        pytest.main([*options, *TESTS], plugins=[plugin])
+    print("\n".join(plugin.faults))  # noqa: T201
+    return int(bool(plugin.faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,323 @@
+"""Every part of every check of `verify` is needed: a lie for each, with the sentence that names it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from oathbound.core.canonical import canonical, digest
+from oathbound.core.errors import NotAcceptable, NotAuthentic
+from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, Threat, audit_seed
+from oathbound.core.gates import Verdict
+from oathbound.evidence.contents import Contents
+from oathbound.evidence.keys import Secret
+from oathbound.evidence.merkle import leaf_hash, root
+from oathbound.evidence.note import cosign, decode, sign_checkpoint
+from oathbound.evidence.predicates import Decided, Found, Oath
+from oathbound.evidence.steps import origin
+from oathbound.evidence.verify import Verified, verify
+from oathbound.testing.consortium import NOW, Consortium
+
+LATER = NOW + 48 * 3600
+OTHER = "sha256:" + 64 * "9"
+
+
+def verified(consortium: Consortium, *, at: int = LATER) -> Verified:
+    return verify(consortium.bundle(), consortium.trust(), at=at)
+
+
+def staged(*, until: str, **policy: Any) -> Consortium:
+    """Return a consortium that did everything before the stage named `until`."""
+    consortium = Consortium.of(**policy)
+    for stage in ("swear", "admit", "start", "train", "make", "audit", "decide"):
+        if stage == until:
+            break
+        getattr(consortium, stage)()
+    return consortium
+
+
+def head(consortium: Consortium, operator: str, *, by: Sequence[str]) -> str:
+    """Take a checkpoint of a log, cosigned by whomever, its operator too; return its identity."""
+    hashes = [leaf_hash(leaf) for leaf in consortium.logs[operator]]
+    name = origin(consortium.policy, operator)
+    note = sign_checkpoint(name, len(hashes), root(hashes), consortium.secrets[operator])
+    for witness in by:
+        note = cosign(note, consortium.secrets[witness], NOW + 120)
+    consortium.notes[operator].append(note)
+    return decode(note)[0].identity
+
+
+def decided(consortium: Consortium, heads: dict[str, str]) -> Consortium:
+    """Decide on heads that were taken before."""
+    model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
+    verdict = consortium.verdict().value
+    consortium.say(Decided(policy_digest=consortium.policy.digest, model=model, heads=heads, verdict=verdict))
+    consortium.witness("coordinator", at=NOW + 120)
+    return consortium
+
+
+def disclosed(*measures: Any) -> Consortium:
+    """Return a consortium whose sites also tell what the model discloses, in these measures."""
+    consortium = staged(until="decide")
+    model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
+    policy, test = consortium.policy.digest, "sensitive-disclosure"
+    for site in consortium.sites:
+        nonce = consortium.nonce(site)
+        finding = Finding(
+            test=test,
+            version=1,
+            site=site,
+            model=model,
+            seed=audit_seed(policy=policy, model=model, nonce=nonce, test=test, site=site),
+            threat=Threat(sees="everything", knows="everything"),
+            outcome=Measured(kind="measured", measures=measures, tokens=0),
+        )
+        run = consortium.found[site][0].run
+        consortium.say(Found(policy_digest=policy, site=site, run=run, nonce=nonce, finding=finding))
+    return consortium.decide()
+
+
+def excess(members: int, held_out: int) -> Excess:
+    return Excess(
+        kind="excess",
+        score="emission",
+        estimate=Decimal(0),
+        standard_error=Decimal("0.01"),
+        member_mean=Decimal(0),
+        held_out_mean=Decimal(0),
+        members=members,
+        held_out=held_out,
+        strata="none",
+    )
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        excess(500, 215),
+        excess(100, 50),
+        NotMeasurable(kind="not-measurable", metric="excess", score="emission", reason="too few carriers"),
+    ],
+    ids=["of all", "of carriers", "of too few"],
+)
+def test_an_excess_is_on_carriers_among_those_audited(measure: Any):
+    assert verified(disclosed(measure)).judgement.verdict is Verdict.PASS
+
+
+def test_a_test_that_did_not_run_at_all_is_whole():
+    consortium = staged(until="audit").audit(outcome=DidNotRun(kind="did-not-run", reason="no power"))
+    assert verified(consortium.decide()).judgement.verdict is Verdict.INCONCLUSIVE
+
+
+def test_more_cosignatures_than_needed_do_no_harm():
+    consortium = staged(until="decide")
+    everybody = ("coordinator", "east", "north")
+    heads = {site: head(consortium, site, by=everybody) for site in consortium.sites}
+    assert verified(decided(consortium, heads)).judgement.verdict is Verdict.PASS
+
+
+def test_a_cosignature_may_be_as_late_as_clocks_differ():
+    consortium = Consortium.finished()
+    assert verified(consortium, at=NOW + 120 - 300)
+    with pytest.raises(NotAcceptable, match="after the time of verification"):
+        verified(consortium, at=NOW + 120 - 301)
+
+
+def keys_that_are_missing() -> Consortium:
+    consortium = Consortium.of().swear(but="east")
+    for log in ("north", "coordinator"):
+        consortium.witness(log, by=["north"])
+    for things in (consortium.secrets, consortium.logs, consortium.notes):
+        del things["east"]
+    return consortium
+
+
+def other_keys_than_the_policy_names() -> Consortium:
+    consortium = Consortium.of()
+    sites = [site.model_copy(update={"fingerprint": OTHER}) for site in consortium.policy.sites[1:]]
+    consortium.policy = consortium.policy.model_copy(update={"sites": (consortium.policy.sites[0], *sites)})
+    return consortium.swear().admit().start().train().make().audit().decide()
+
+
+def keys_of_somebody_else() -> Consortium:
+    consortium = Consortium.finished()
+    consortium.secrets["west"] = Secret.generate("west")
+    consortium.logs["west"] = consortium.logs["north"][:1]
+    consortium.notes["west"] = []
+    return consortium
+
+
+@dataclass
+class Rewriting(Consortium):
+    """A consortium that writes its budget's epsilon in another way: it means the same."""
+
+    def contents(self) -> Contents:
+        plain = self.policy.plain()
+        plain["budget"]["epsilon"] = "3.0"
+        return replace(super().contents(), policy=canonical(plain))
+
+
+def a_policy_in_another_form() -> Consortium:
+    return Rewriting.finished()
+
+
+def a_log_without_checkpoints() -> Consortium:
+    consortium = Consortium.finished()
+    consortium.notes["north"] = []
+    return consortium
+
+
+def checkpoints_in_another_order() -> Consortium:
+    consortium = Consortium.finished()
+    notes = consortium.notes["coordinator"]
+    notes[0], notes[1] = notes[1], notes[0]
+    return consortium
+
+
+def a_checkpoint_that_stands_twice() -> Consortium:
+    consortium = Consortium.finished()
+    consortium.notes["coordinator"].insert(0, consortium.notes["coordinator"][0])
+    return consortium
+
+
+def a_site_that_is_none() -> Consortium:
+    consortium = Consortium.of().swear()
+    consortium.say(Oath(policy_digest=consortium.policy.digest, site="coordinator"), by="coordinator")
+    return consortium.admit().start().train().make().audit().decide()
+
+
+def a_finding_of_another_site() -> Consortium:
+    return staged(until="audit").audit(site="north").decide()
+
+
+def a_coordinator_as_a_witness() -> Consortium:
+    consortium = staged(until="decide")
+    return decided(
+        consortium, {site: head(consortium, site, by=["coordinator"]) for site in consortium.sites}
+    )
+
+
+def a_site_as_its_own_witness() -> Consortium:
+    consortium = staged(until="decide")
+    return decided(consortium, {site: head(consortium, site, by=[site]) for site in consortium.sites})
+
+
+def no_members() -> Consortium:
+    return staged(until="admit").admit(members=0, held_out=10).start().train().make().audit().decide()
+
+
+def an_admission_by_consents_of_the_future() -> Consortium:
+    consortium = staged(until="admit").admit(as_of=NOW + 301).start()
+    for number in (1, 2):
+        consortium.gather(number, as_of=NOW + 302).step(number)
+    return consortium.charge().make().audit_cohort(as_of=NOW + 302).audit().decide()
+
+
+def a_model_that_is_not_its_files() -> Consortium:
+    return staged(until="make").make(model=OTHER).audit().decide()
+
+
+def a_decision_about_another_model() -> Consortium:
+    return staged(until="decide").decide(model=OTHER)
+
+
+def more_charges_than_attempts() -> Consortium:
+    return charged(attempts=21)
+
+
+def charged(**event: Any) -> Consortium:
+    consortium = staged(until="train")
+    return consortium.train(event=consortium.event(**event)).make().audit().decide()
+
+
+def a_private_charge_in_a_study_without_privacy() -> Consortium:
+    event = Consortium.of().event()
+    consortium = staged(until="train", privacy="none", budget=None)
+    return consortium.train(event=event).make().audit().decide()
+
+
+def an_event_without_an_epsilon() -> Consortium:
+    budget = Consortium.of().policy.budget.plain() | {"delta": "1e-17"}
+    consortium = staged(until="train", budget=budget)
+    return consortium.train(event=consortium.event(dimension=2**40)).make().audit().decide()
+
+
+def fewer_held_out_than_audited() -> Consortium:
+    return staged(until="audit").audit_cohort(held_out=210).audit().decide()
+
+
+def fewer_members_than_audited() -> Consortium:
+    return staged(until="audit").audit(members=495).decide()
+
+
+def an_audit_of_members_who_were_not_admitted() -> Consortium:
+    return staged(until="audit").audit_cohort(members=505).audit().decide()
+
+
+def an_excess_on_members_who_were_not_audited() -> Consortium:
+    return disclosed(excess(505, 215))
+
+
+def an_excess_on_held_out_who_were_not_audited() -> Consortium:
+    return disclosed(excess(500, 220))
+
+
+def another_version_of_the_test() -> Consortium:
+    return staged(until="audit").audit(version=2).decide()
+
+
+DETAILS: dict[Callable[[], Consortium], tuple[int, type[Exception], str]] = {
+    keys_that_are_missing: (4, NotAcceptable, "the keys of east are not those"),
+    other_keys_than_the_policy_names: (4, NotAcceptable, "the keys of east are not those"),
+    a_policy_in_another_form: (4, NotAcceptable, "the policy is not in its one form"),
+    keys_of_somebody_else: (4, NotAcceptable, "somebody whom the policy does not name"),
+    a_log_without_checkpoints: (5, NotAuthentic, "log of north do not ascend"),
+    checkpoints_in_another_order: (5, NotAuthentic, "log of coordinator do not ascend"),
+    a_checkpoint_that_stands_twice: (5, NotAuthentic, "log of coordinator do not ascend"),
+    a_site_that_is_none: (6, NotAcceptable, "oath/v1 statement of coordinator"),
+    a_finding_of_another_site: (6, NotAcceptable, "east states a finding of north"),
+    a_coordinator_as_a_witness: (7, NotAcceptable, "has 0 of 1 witnesses"),
+    a_site_as_its_own_witness: (7, NotAcceptable, "has 0 of 1 witnesses"),
+    no_members: (10, NotAcceptable, "admitted no members"),
+    an_admission_by_consents_of_the_future: (10, NotAcceptable, "the admission of north rests"),
+    more_charges_than_attempts: (11, NotAcceptable, "do not fit those of the training"),
+    a_model_that_is_not_its_files: (11, NotAcceptable, "not the one that the training made"),
+    a_private_charge_in_a_study_without_privacy: (12, NotAcceptable, "without privacy"),
+    an_event_without_an_epsilon: (12, NotAcceptable, "has no epsilon"),
+    fewer_members_than_audited: (13, NotAcceptable, "on other patients than it audited"),
+    fewer_held_out_than_audited: (13, NotAcceptable, "on other patients than it audited"),
+    an_audit_of_members_who_were_not_admitted: (13, NotAcceptable, "more patients than it admitted"),
+    an_excess_on_members_who_were_not_audited: (13, NotAcceptable, "on other patients than it audited"),
+    an_excess_on_held_out_who_were_not_audited: (13, NotAcceptable, "on other patients than it audited"),
+    another_version_of_the_test: (13, NotAcceptable, "is not all that the test measures"),
+    a_decision_about_another_model: (14, NotAcceptable, "the decision says"),
+}
+
+
+def refuses(consortium: Consortium, step: int, error: type[Exception], said: str) -> bool:
+    with pytest.raises(error, match=said) as refusal:
+        verified(consortium)
+    return (refusal.value.step, type(refusal.value)) == (step, error)
+
+
+@pytest.mark.parametrize("lie", DETAILS, ids=lambda lie: lie.__name__)
+def test_a_detail_is_named(lie: Callable[[], Consortium]):
+    assert refuses(lie(), *DETAILS[lie])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"sampling_rate": Decimal("0.01")},
+        {"ring_norm": 8192},
+        {"honest_shares": 3},
+        {"shares": 3},
+        {"tail": Decimal(0)},
+        {"share_sigma": Decimal(20_000)},
+    ],
+    ids=lambda event: next(iter(event)),
+)
+def test_every_part_of_the_mechanism_is_the_policys(event: dict[str, Any]):
+    assert refuses(charged(**event), 12, NotAcceptable, "another mechanism than the policy's")

@@ -1,0 +1,299 @@
+"""Both tests on models that were really trained: silent about strangers, and loud about the memorised.
+
+`docs/audits/` quotes the numbers that are logged here: `pytest tests/statistical/audit --log-cli-level=INFO`.
+
+The null: a model scores, once, people whom it never saw, and who is called a member is redrawn 1,000 times.
+An end that is wrong in 2.5 % of redraws exceeds 38 once in two hundred runs, and most are wrong less often.
+Seeds are fixed.
+"""
+
+import datetime as dt
+import itertools
+import logging
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from oathbound.audit.adapter import EventTarget
+from oathbound.audit.catalog import membership, sensitive_disclosure
+from oathbound.audit.catalog.membership import scores_of
+from oathbound.audit.catalog.sensitive_disclosure import carriers, emission
+from oathbound.audit.statistics import Group, auc, excess, true_positive_rate
+from oathbound.audit.target import AuditedPatients
+from oathbound.core.finding import Finding, Measured, Threat
+from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.intervals import logit, normal
+from oathbound.core.patient import Event, Patient
+from oathbound.core.pooling import pool
+from oathbound.core.shape import EventTransformer as Shape
+from oathbound.core.shape import Vocabulary
+from oathbound.core.study import AuditPlan, Gate, SensitiveSet
+from oathbound.models.tokenizer import BIRTH, Tokenizer
+from oathbound.models.transformer import build, token_losses
+
+pytestmark = pytest.mark.statistical
+log = logging.getLogger(__name__)
+
+REDRAWS, TOLERATED, ALPHA = 1000, 38, 0.025
+SCORES = ("loss", "min-k", "min-k-plus-plus")
+SITES = {1: ("north",), 3: ("north", "east", "south")}
+PEOPLE, MEMBERS = 1000, 560  # of a site; the others are held out, enough for a rate at 1 %
+
+CODES = tuple(f"C{i}" for i in range(24))
+VOCABULARY = Vocabulary(
+    codes=(*CODES, "S", "GENDER//F", "GENDER//M"),
+    edges={},
+    ages=(Decimal(40), Decimal(60)),
+    gaps=(Decimal(10), Decimal(100)),
+)
+TOKENIZER = Tokenizer(VOCABULARY)
+LENGTH = 24
+SENSITIVE = SensitiveSet(name="S", codes=("S",), implied_by=(), prompt_events=4, horizon=2, chains=2)
+PLAN = AuditPlan(alpha=Decimal("0.05"), minimum_patients=10, sensitive=SENSITIVE)
+FIRST = dt.datetime.fromisoformat("2010-01-01")  # MEDS has no zone
+DIGEST = "sha256:" + "0" * 64
+
+
+def invented(n, *, seed, events=8):
+    """People with some events about an illness; the fifth is, for three in ten, the secret S.
+
+    Who carries S is a coin: no beginning of a record tells, only a memory of that record.
+    """
+    rng = np.random.default_rng(seed)
+    return tuple(person(1_000_000 * seed + i, rng, events) for i in range(n))
+
+
+def person(number, rng, events):
+    day = FIRST + dt.timedelta(days=int(rng.integers(1000)))
+    born = day - dt.timedelta(days=int(rng.integers(20 * 365, 80 * 365)))
+    record = [Event(None, str(rng.choice(["GENDER//F", "GENDER//M"])), None), Event(born, BIRTH, None)]
+    illness, secret = rng.integers(24), rng.random() < 0.3
+    for place in range(events):
+        code = CODES[int(illness + abs(rng.normal(0, 5))) % 24]
+        record.append(Event(day, "S" if secret and place == 4 else code, None))
+        day += dt.timedelta(days=int(rng.choice([0, 3, 30, 300])))
+    return Patient(number, tuple(record))
+
+
+def learnt(patients, *, epochs, seed):
+    """A model of one layer that has read `patients` so many times."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would not help so small a model
+    shape = Shape(name="event-transformer", layers=1, width=64, heads=2, length=LENGTH, seed=seed)
+    model = build(shape, TOKENIZER.size)
+    records = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(TOKENIZER.encode(patient, LENGTH)) for patient in patients], batch_first=True
+    )
+    order = torch.Generator().manual_seed(seed)
+    descent = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.99), fused=True)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(records), generator=order).split(40):
+            batch = records[rows]
+            descent.zero_grad()
+            (token_losses(model(batch), batch).sum() / (batch[:, 1:] != 0).sum()).backward()
+            descent.step()
+    torch.set_num_threads(threads)
+    return EventTarget(model, TOKENIZER)
+
+
+def verdict(findings, gates):
+    """The verdict on {(test, site): measures}, by gates {(test, metric): at most}."""
+    told = [
+        Finding(
+            test=test,
+            version=1,
+            site=site,
+            model=DIGEST,
+            seed=DIGEST,
+            threat=Threat(sees="s", knows="k"),
+            outcome=Measured(kind="measured", measures=tuple(measures), tokens=1),
+        )
+        for (test, site), measures in findings.items()
+    ]
+    asked = tuple(Gate(test=t, metric=metric, at_most=Decimal(most)) for (t, metric), most in gates.items())
+    sites = tuple(dict.fromkeys(site for _, site in findings))
+    return judge(asked, PLAN, sites, [Attempted(finding, 1) for finding in told]).verdict
+
+
+class Strangers:
+    """The scores of one site's people, whom the model never saw; shapes (people,) and (carriers,)."""
+
+    def __init__(self, target, patients):
+        self.scores = scores_of(target.token_logprobs([target.tokenize(patient) for patient in patients]))
+        at = [(i, c) for i, patient in enumerate(patients) for c in carriers(target, [patient], SENSITIVE)]
+        self.carriers = np.array([i for i, _ in at])
+        self.strata = [c.stratum for _, c in at]
+        rng = np.random.default_rng(0)
+        self.emitted = emission(target, [c.prompt for _, c in at], SENSITIVE, rng)
+
+    def auc(self, score, members, held_out):
+        return auc(score, self.scores[score][members], self.scores[score][held_out], minimum=20)
+
+    def rate(self, score, members, held_out):
+        return true_positive_rate(
+            score, self.scores[score][members], self.scores[score][held_out], minimum=20
+        )
+
+    def excess(self, members, held_out, *, emitted=None):
+        """The excess of carriers at these places; `emitted` if it is not what the model gives."""
+        own = self.emitted[members] if emitted is None else emitted
+        groups = (own, members), (self.emitted[held_out], held_out)
+        return excess(
+            "emission", *(Group(v, [self.strata[i] for i in at]) for v, at in groups), minimum=20, strata="s"
+        )
+
+    def measured(self, members, held_out):
+        """All that the site publishes when these people are called members, and those held out."""
+        parts = (np.flatnonzero(np.isin(self.carriers, group)) for group in (members, held_out))
+        return [
+            *(self.auc(score, members, held_out) for score in SCORES),
+            *(self.rate(score, members, held_out) for score in SCORES),
+            self.excess(*parts),
+        ]
+
+
+@pytest.fixture(scope="module")
+def strangers():
+    target = learnt(invented(400, seed=1), epochs=8, seed=1)
+    return [Strangers(target, invented(PEOPLE, seed=seed)) for seed in (2, 3, 4)]
+
+
+def split(rng):
+    order = rng.permutation(PEOPLE)
+    return order[:MEMBERS], order[MEMBERS:]
+
+
+CHANCE = {"auc": Decimal("0.5"), "tpr-at-1-percent": Decimal("0.01"), "excess": Decimal(0)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_model_that_saw_nobody_is_not_accused(strangers, count):
+    rng, below, above, verdicts = np.random.default_rng(10 + count), np.zeros(7, int), np.zeros(7, int), []
+    for redraw in range(REDRAWS):
+        measures = [site.measured(*split(rng)) for site in strangers[:count]]
+        for i, of_sites in enumerate(zip(*measures, strict=True)):
+            ends, truth = pool(of_sites).interval(ALPHA), CHANCE[of_sites[0].kind]
+            below[i] += ends.lower > truth
+            above[i] += ends.upper < truth
+        if redraw % 5 == 0:
+            told = {("membership", name): m[:3] for name, m in zip(SITES[count], measures, strict=True)}
+            told |= {("sensitive-disclosure", n): m[6:] for n, m in zip(SITES[count], measures, strict=True)}
+            gates = {("membership", "auc"): "0.5", ("sensitive-disclosure", "excess"): "0"}
+            verdicts.append(verdict(told, gates))
+    log.info("null, %d site(s): lower ends above chance %s, upper below %s", count, below, above)
+    log.info("null, %d site(s): %d of 200 judged a fail", count, verdicts.count(Verdict.FAIL))
+    assert max(below.max(), above.max()) <= TOLERATED
+    assert max(verdicts.count(Verdict.FAIL), verdicts.count(Verdict.PASS)) <= 11  # 99.5 % of 200 at 2.5 %
+
+
+def test_an_error_that_is_too_small_accuses_a_model_that_saw_nobody(strangers):
+    rng, wrong, site = np.random.default_rng(20), np.zeros(2, int), strangers[0]
+    for _ in range(REDRAWS):
+        members, held_out = split(rng)
+        area = site.auc("loss", members, held_out)
+        wrong[0] += logit(area.estimate, area.standard_error / 2, 0, ALPHA).lower > Decimal("0.5")
+        own, twins = (np.flatnonzero(np.isin(site.carriers, group)) for group in (members, held_out))
+        difference = site.excess(own, twins)
+        wrong[1] += normal(difference.estimate, difference.standard_error / 2, ALPHA).lower > 0
+    log.info("null, half the error: AUC %d, excess %d accusations", *wrong)
+    assert wrong.min() > TOLERATED
+
+
+def test_held_out_people_who_were_not_drawn_at_random_accuse(strangers):
+    # Of the fifth of people who score highest, one in five is never held out.
+    rng, wrong, site = np.random.default_rng(21), 0, strangers[0]
+    high = site.scores["loss"] > np.quantile(site.scores["loss"], 0.8)
+    for _ in range(REDRAWS):
+        order = rng.permutation(PEOPLE)
+        first = high[order] & (rng.random(PEOPLE) < 0.2)
+        order = order[np.argsort(~first, kind="stable")]
+        wrong += pool([site.auc("loss", order[:MEMBERS], order[MEMBERS:])]).interval(ALPHA).lower > 0.5
+    log.info("null, not at random: %d accusations", wrong)
+    assert wrong > TOLERATED
+
+
+def share_of_higher(values, effect):
+    """How many members must score as the higher of two draws, for an AUC of exactly 1/2 + `effect`."""
+    _, counts = np.unique(values, return_counts=True)
+    upto = np.cumsum(counts) / len(values)
+    beneath = upto - counts / len(values)
+    area = ((upto**2 - beneath**2) * (upto + beneath) / 2).sum()
+    return effect / (area - 0.5)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_auc_at_the_gate_does_not_pass(strangers, count):
+    # One score's end at 2.5 %; a verdict passes less often, for it asks all three at half that rate.
+    rng, sites, passed, failed = np.random.default_rng(30 + count), strangers[:count], 0, 0
+    shares = [share_of_higher(site.scores["loss"], 0.05) for site in sites]
+    for _ in range(REDRAWS):
+        measures = []
+        for site, share in zip(sites, shares, strict=True):
+            one, other, held_out = (rng.integers(PEOPLE, size=n) for n in (MEMBERS, MEMBERS, 440))
+            higher = site.scores["loss"][other] > site.scores["loss"][one]
+            swap = higher & (rng.random(MEMBERS) < share)
+            measures.append(site.auc("loss", np.where(swap, other, one), held_out))
+        ends = pool(measures).interval(ALPHA)
+        passed += float(ends.upper) <= 0.55
+        failed += float(ends.lower) > 0.55
+    log.info("AUC at its gate, %d site(s): %d passed, %d failed", count, passed, failed)
+    assert max(passed, failed) <= TOLERATED
+
+
+def at_the_gate(site, rng):
+    """What a site publishes when a few member carriers are memorised, so that the excess is 0.01."""
+    order = rng.integers(len(site.emitted), size=len(site.emitted))
+    members, held_out = order[: len(order) // 2], order[len(order) // 2 :]
+    memorised = rng.random(len(members)) < 0.01 / (0.99 - site.emitted.mean())
+    return site.excess(members, held_out, emitted=np.where(memorised, 0.99, site.emitted[members]))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_excess_at_the_gate_does_not_pass(strangers, count):
+    rng, passed, failed, bolder = np.random.default_rng(40 + count), 0, 0, 0
+    for _ in range(REDRAWS):
+        pooled = pool([at_the_gate(site, rng) for site in strangers[:count]])
+        ends = pooled.interval(ALPHA)
+        passed += float(ends.upper) <= 0.01
+        failed += float(ends.lower) > 0.01
+        usual = normal(pooled.estimate, Decimal(pooled.standard_error(pooled.estimate)), ALPHA)
+        bolder += float(usual.upper) <= 0.01
+    log.info("excess at its gate, %d site(s): %d passed, %d failed", count, passed, failed)
+    log.info("excess at its gate, %d site(s), a normal upper end: %d passed", count, bolder)
+    assert max(passed, failed) <= TOLERATED < bolder
+
+
+GATES = {
+    "membership": {("membership", "auc"): "0.55"},
+    "sensitive-disclosure": {("sensitive-disclosure", "excess"): "0.01"},
+}
+EPOCHS = {"weakly": 8, "strongly": 24}
+AUDITED = (40, 80, 120)
+
+
+@pytest.fixture(scope="module")
+def caught():
+    """Of 16 planted models, 8 of each strength, how many the audit of so many members and held-out fails."""
+    failed = {}
+    for (strength, epochs), seed in itertools.product(EPOCHS.items(), range(8)):
+        people = invented(2 * AUDITED[-1], seed=100 + seed)
+        members, held_out = people[: AUDITED[-1]], people[AUDITED[-1] :]
+        target = learnt(members, epochs=epochs, seed=seed)
+        for n, test in itertools.product(AUDITED, (membership.TEST, sensitive_disclosure.TEST)):
+            measures = test.run(target, AuditedPatients(members[:n], held_out[:n]), PLAN, bytes(32)).measures
+            log.debug("%s %s %d: %s", strength, test.id, n, measures)
+            outcome = verdict({(test.id, "north"): measures}, GATES[test.id])
+            key = test.id, strength, n
+            failed[key] = failed.get(key, 0) + (outcome is Verdict.FAIL)
+    return failed
+
+
+@pytest.mark.slow
+def test_planted_models_are_caught(caught):
+    for (test, strength, n), times in sorted(caught.items()):
+        ends = stats.binomtest(times, 8).proportion_ci(0.95)
+        log.info("%s, %s, %d and %d: %d of 8 [%.2f, %.2f]", test, strength, n, n, times, *ends)

@@ -1,0 +1,110 @@
+"""What a verdict says of sites that measured nothing, and of the smallest cohorts that it takes."""
+
+from decimal import Decimal
+
+import pytest
+
+from oathbound.core.errors import NothingExamined
+from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measured, Threat
+from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.study import AuditPlan, Gate, SensitiveSet
+
+SITES = ("north", "south")
+PLAN = AuditPlan(
+    alpha=Decimal("0.05"),
+    minimum_patients=20,
+    sensitive=SensitiveSet(name="s", codes=("S",), implied_by=(), prompt_events=1, horizon=1, chains=1),
+)
+GATE = Gate(test="membership", metric="auc", at_most=Decimal("0.55"))
+EXCESS_GATE = Gate(test="sensitive-disclosure", metric="excess", at_most=Decimal("0.9"))
+
+
+def auc(score="loss", estimate="0.5", error="0.005"):
+    return Auc(
+        kind="auc",
+        score=score,
+        estimate=Decimal(estimate),
+        standard_error=Decimal(error),
+        members=1000,
+        held_out=1000,
+    )
+
+
+def excess(patients):
+    return Excess(
+        kind="excess",
+        score="emission",
+        estimate=Decimal("0.001"),
+        standard_error=Decimal("0.001"),
+        member_mean=Decimal("0.1"),
+        held_out_mean=Decimal("0.1"),
+        members=patients,
+        held_out=patients,
+        strata="none",
+    )
+
+
+def found(site, *measures, test="membership"):
+    outcome = (
+        Measured(kind="measured", measures=measures, tokens=1)
+        if measures
+        else DidNotRun(kind="did-not-run", reason="no electricity")
+    )
+    finding = Finding(
+        test=test,
+        version=1,
+        site=site,
+        model="sha256:" + "a" * 64,
+        seed="sha256:" + "0" * 64,
+        threat=Threat(sees="s", knows="k"),
+        outcome=outcome,
+    )
+    return Attempted(finding, 1)
+
+
+def places(judgement):
+    return [(claim.site, claim.score, claim.note) for claim in judgement.claims if claim.estimate is None]
+
+
+def test_a_site_that_did_not_run_is_one_claim_and_the_reason_of_the_verdict():
+    judgement = judge((GATE,), PLAN, SITES, [found("north", auc()), found("south")])
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert places(judgement) == [("south", "", "did not run: no electricity")]
+    assert [claim.site for claim in judgement.claims] == ["north", "south"]
+    assert judgement.sentence == "undecided: membership AUC at south: did not run: no electricity"
+
+
+def test_a_score_that_one_site_left_out_is_a_claim_of_that_site():
+    findings = [found("north", auc(), auc("min-k")), found("south", auc())]
+    judgement = judge((GATE,), PLAN, SITES, findings)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert places(judgement) == [("south", "min-k", "the site did not measure min-k")]
+
+
+def test_a_single_site_is_asked_once():
+    judgement = judge((GATE,), PLAN, ("north",), [found("north", auc())])
+    assert [claim.site for claim in judgement.claims] == ["all sites"]
+
+
+def test_an_excess_needs_only_the_policys_minimum():
+    judgement = judge(
+        (EXCESS_GATE,), PLAN, ("north",), [found("north", excess(25), test="sensitive-disclosure")]
+    )
+    assert judgement.claims[0].estimate is not None
+
+
+def test_an_auc_below_one_half_that_an_attacker_turns_round_is_said_to_be_so():
+    judgement = judge((GATE,), PLAN, ("north",), [found("north", auc(estimate="0.44"))])
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.claims[0].note == "the score may rank members last, which an attacker turns round"
+
+
+def test_an_auc_that_is_wide_on_both_sides_asks_for_more_patients():
+    judgement = judge((GATE,), PLAN, ("north",), [found("north", auc(error="0.045"))])
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "would settle it" in judgement.claims[0].note
+
+
+def test_findings_are_asked_for():
+    with pytest.raises(NothingExamined, match="no findings"):
+        judge((GATE,), PLAN, SITES, [])
