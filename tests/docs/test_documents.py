@@ -54,7 +54,7 @@ def test_every_statement_is_on_its_page():
             assert f"`{name}`" in page, f"{kind}: {name}"
 
 
-@pytest.mark.parametrize("template", ["study.toml", "demo-plain.toml", "demo-private.toml"])
+@pytest.mark.parametrize("template", ["study.toml", "demo-plain.toml", "demo-private.toml", "demo-heart-plain.toml", "demo-heart-private.toml"])
 def test_templates_have_the_same_places(template: str):
     text = Template((files("oathbound.workflow") / "templates" / template).read_text())
     assert set(text.get_identifiers()) == {"study", "coordinator", "sites", "folder"}

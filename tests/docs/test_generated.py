@@ -63,8 +63,7 @@ def test_an_example_is_what_its_schema_allows(verb: str):
     for key in example:
         with pytest.raises(ValidationError):
             validator(f"output-{verb}").validate({name: example[name] for name in example if name != key})
-    with pytest.raises(ValidationError):
-        validator(f"output-{verb}").validate(example | {"unknown": 1})
+    validator(f"output-{verb}").validate(example | {"to-come": 1})
 
 
 @pytest.mark.parametrize("kind", ["study", "trust", "site"])

@@ -159,6 +159,9 @@ def run(name: str, seconds: float, seed: int, out: Path) -> dict[str, int]:
         try:
             _fuzz(name, seconds, seed, slot, out)
             code = 0
+        except BaseException:
+            (out / f"{name}.txt").write_text(traceback.format_exc())
+            raise
         finally:
             os._exit(code)
     deadline = time.monotonic() + 60 + 20 * seconds  # of a machine that does much else
@@ -172,10 +175,12 @@ def run(name: str, seconds: float, seed: int, out: Path) -> dict[str, int]:
             deadline += 60
         else:
             time.sleep(0.1)
-    if status:
+    if os.WIFSIGNALED(status):
         data = slot[_LENGTH : _LENGTH + int.from_bytes(slot[:_LENGTH])]
         (out / f"{name}-{sha256(data).hexdigest()[:16]}").write_bytes(data)
-        return {f"the process ended with status {status}": 1}
+        return {f"the process was ended by signal {os.WTERMSIG(status)}": 1}
+    if status:
+        return {f"the fuzzer itself failed: {(out / f'{name}.txt').read_text()}": 1}
     result: dict[str, int] = json.loads((out / f"{name}.json").read_text())
     return result
 

@@ -132,14 +132,13 @@ def _changed(value: Any, random: Random) -> Any:
 
 
 def _changed_list(value: list[Any], random: Random) -> list[Any]:
-    place = random.randrange(len(value))
-    instead: list[Any] = random.choice(
-        (
-            [],
-            [value[place]] * random.choice((2, 3, 100)),
-            *([_changed(value[place], random)] for _ in range(6)),
-        )
-    )
+    place, how = random.randrange(len(value)), random.randrange(8)
+    if how == 0:
+        instead = []
+    elif how == 1:
+        instead = [value[place]] * random.choice((2, 3, 100))
+    else:
+        instead = [_changed(value[place], random)]
     return [*value[:place], *instead, *value[place + 1 :]]
 
 

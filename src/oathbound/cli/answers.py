@@ -13,7 +13,8 @@ from pydantic import Field
 
 from oathbound.core.finding import Finding
 from oathbound.core.record import Count, Digest, Exact, Name, Record, Text
-from oathbound.evidence.predicates import Admission
+from oathbound.evidence.patient import Allowed
+from oathbound.evidence.predicates import Admission, Seconds
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 PathText = Annotated[
@@ -76,7 +77,9 @@ class CheckAnswer(Answer):
     format: Literal["oathbound/check/v1"] = "oathbound/check/v1"
     policy: Digest = Field(description="The policy's digest, to which sites swear.")
     weights: Count = Field(description="Weights of the model.")
-    tokens: Count = Field(description="Tokens of the vocabulary, special ones included.")
+    tokens: Count = Field(
+        description="Tokens of the vocabulary, special ones included; of a classifier, the features of a row."
+    )
     expected_batch: Count = Field(description="Patients expected in a step, over all sites.")
     steps: Count = Field(description="Steps of the plan.")
     attempts: Count = Field(description="The most attempts that may be charged.")
@@ -132,6 +135,9 @@ class VerifyAnswer(Answer):
     )
     steps: tuple[Text, ...] = Field(
         description="What was verified, step by step.", examples=[["the file is a bundle in its one form"]]
+    )
+    patient: tuple["PatientCohort", ...] | None = Field(
+        default=None, description="With --receipt and --proof: each cohort of the patient's site."
     )
 
 
@@ -192,6 +198,54 @@ class DataGetAnswer(Answer):
     cite: tuple[str, ...] = Field(description="What its publisher wants to be cited.")
     downloaded: Count = Field(description="Files that were downloaded now; the others were there.")
     records: tuple[PathText, ...] = Field(description="The folders of records that were made.")
+
+
+class PatientReceiptAnswer(Answer):
+    """`patient receipt` and `patient withdraw`: a receipt for one patient was written."""
+
+    format: Literal["oathbound/patient-receipt/v1"] = "oathbound/patient-receipt/v1"
+    site: Name
+    issued: Seconds
+    consents: tuple[Allowed, ...] = Field(description="The patient's consents, as the site read them.")
+    withdrawn: Seconds | None = Field(description="When the patient withdrew; null if not.")
+    receipt: PathText
+
+
+class PatientProofAnswer(Answer):
+    """`patient proof`: the proofs for one patient were written."""
+
+    format: Literal["oathbound/patient-proof-made/v1"] = "oathbound/patient-proof-made/v1"
+    site: Name
+    policy: Digest = Field(description="The digest of the study's policy.")
+    cohorts: tuple[str, ...] = Field(description="The cohorts that are proven.", examples=[["members", "round-1"]])
+    proof: PathText
+
+
+class PatientStudy(Record):
+    """One study that drew a patient."""
+
+    study: Name
+    part: Literal["members", "held_out", "reference"]
+    uses: tuple[str, ...] = Field(
+        description="The rounds and audits in which the patient's records could be used.", examples=[["round-1"]]
+    )
+    model: Digest | None = Field(description="The model; null if its bundle was not given.")
+    bound: Literal["bounded", "unbounded", "unknown", "none"]
+
+
+class PatientModelsAnswer(Answer):
+    """`patient models`: the studies that drew one patient."""
+
+    format: Literal["oathbound/patient-models/v1"] = "oathbound/patient-models/v1"
+    studies: tuple[PatientStudy, ...]
+
+
+class PatientCohort(Record):
+    """What is proven of the patient and one cohort."""
+
+    label: str = Field(description="Which cohort.", examples=["round-1"])
+    as_of: Seconds = Field(description="When the consents for it were read.")
+    member: bool
 
 
 class TopicAnswer(Record):

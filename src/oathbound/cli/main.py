@@ -24,6 +24,7 @@ from oathbound.cli.verbs import (
     init,
     join,
     oath,
+    patient,
     release,
     report,
     train,
@@ -72,6 +73,11 @@ objects = typer.Typer(rich_markup_mode=None)
 objects.command("list")(guarded(data.list_sets))
 objects.command("get")(guarded(data.get))
 app.add_typer(objects, name="data", help="List and download public data sets.")
+
+persons = typer.Typer(rich_markup_mode=None)
+for one in (patient.receipt, patient.withdraw, patient.proof, patient.models):
+    persons.command(one.__name__)(guarded(one))
+app.add_typer(persons, name="patient", help="What a site owes to one patient: receipt, withdrawal, proof.")
 
 
 def _version(asked: bool) -> None:

@@ -49,7 +49,12 @@ class _Input(GenerateJsonSchema):
 
 
 class _Output(_Input):
-    """Every key of an answer is always there."""
+    """Every key of an answer is always there, and keys that are not known yet may come."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        return {
+            key: each for key, each in super().model_schema(schema).items() if key != "additionalProperties"
+        }
 
     def field_is_required(self, field: _Field, total: bool) -> bool:  # noqa: ARG002 - as it is overridden
         return True

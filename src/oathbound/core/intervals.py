@@ -77,9 +77,9 @@ def score_limits(
     """Return the values in [`least`, 1] that lie within z standard errors, *taken there*, of the estimate.
 
     Score limits (Wilson 1927). They stay honest where a small sample has missed what is rare, and its own
-    error with it. `standard_error` is called with values of the estimated quantity, and must grow more slowly than
-    these move away, as those of this package do: then each end is one point. Half a unit of the last digit
-    is added on either side.
+    error with it. `standard_error` is called with values of the estimated quantity, and must grow more
+    slowly than these move away, as those of `pooling` do: then each end is one point. Half a unit of the
+    last digit is added on either side.
     """
     z = quantile(alpha)
     low, high = max(float(estimate - HALF_UNIT), least), min(float(estimate + HALF_UNIT), 1.0)

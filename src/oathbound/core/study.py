@@ -28,6 +28,9 @@ Purpose = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
 DataClass = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
 """A sensitivity label of HL7 v3 ActCode, such as `SUD`, that a patient may withhold."""
 
+DuoTerm = Annotated[str, Field(pattern=r"^DUO:[0-9]{7}$")]
+"""A code of GA4GH's Data Use Ontology."""
+
 LEAST_HONEST = 2
 """An opened sum must hold the shares of at least two sites that do not collude."""
 
@@ -59,6 +62,13 @@ class Consenting(Record):
         description=(
             "Classes of sensitive data that the records hold, HL7 v3 ActCode; a patient may withhold each."
         )
+    )
+    meets: tuple[DuoTerm, ...] = Field(
+        default=(),
+        description=(
+            "Conditions of use, GA4GH DUO codes, that the parties promise to meet, such as DUO:0000021: a "
+            "consent under one of them permits only then."
+        ),
     )
     staleness_hours: Annotated[int, Field(ge=1, le=24 * 366)] = Field(
         description="How old a reading of consents may be, in hours, when a round of training starts."

@@ -246,7 +246,7 @@ def _kinds(classes: frozenset[str]) -> _Kinds:
 
 
 def _rule(rule: Provision, use: _Use, asked: int, firm: int, *, named: bool = False) -> tuple[int, int]:
-    """Return which kinds of data, of those `asked`, the rule permits, and which it denies.
+    """Return which kinds of data, of those `asked`, the rule permits, and which it denies; both is denied.
 
     `firm` are the kinds for which all enclosing rules are understood, met, and cover the whole use: only for
     them can a permit hold. A deny holds as soon as it touches the use. `named` is true once a rule has named
@@ -265,7 +265,7 @@ def _rule(rule: Provision, use: _Use, asked: int, firm: int, *, named: bool = Fa
         denied |= asked & ~permitted
     elif rule.effect == "permit" and named:
         permitted |= asked & firm
-    return permitted & ~denied, denied
+    return permitted, denied
 
 
 def _narrowed(rule: Provision, use: _Use, asked: int, firm: int) -> tuple[int, int]:

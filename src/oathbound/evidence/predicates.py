@@ -11,7 +11,7 @@ from pydantic import Field
 from oathbound.core.errors import NotAcceptable, WrongInput
 from oathbound.core.event import PrivacyEvent
 from oathbound.core.finding import Finding, Rounded
-from oathbound.core.record import Count, Digest, Name, Record, Text
+from oathbound.core.record import Count, Digest, Exact, Name, Record, Text
 from oathbound.evidence.envelope import Statement, Subject
 
 PREFIX = "https://oathbound.invalid/"
@@ -59,6 +59,17 @@ class Exclusion(Record):
     patients: Rounded | None = None
 
 
+class Missing(Record):
+    """How many values of the admitted say "not measured" by being `coded_as`.
+
+    Without it: how many patients have no label. `values` is absent where it is too small to be shown.
+    """
+
+    code: Text
+    coded_as: Exact | None = None
+    values: Rounded | None = None
+
+
 class Roots(Record):
     """The roots of the cohort tries, one for each part of the draw; no cohort can be changed afterwards."""
 
@@ -70,7 +81,8 @@ class Roots(Record):
 class Admission(SitePredicate):
     """Which records met which consents at one site, as rounded counts and commitments.
 
-    A count is absent where it is too small to be shown.
+    A count is absent where it is too small to be shown. `rows_of_nobody` are rows of the source without a
+    patient; `absent_numbers` are values that are not finite.
     """
 
     kind: ClassVar[str] = "admission/v1"
@@ -80,6 +92,9 @@ class Admission(SitePredicate):
     simulated: Text | None = None
     considered: Rounded
     unreadable_consents: Rounded | None = None
+    rows_of_nobody: Rounded | None = None
+    absent_numbers: Rounded | None = None
+    missing: tuple[Missing, ...] = ()
     excluded: tuple[Exclusion, ...]
     members: Rounded
     held_out: Rounded

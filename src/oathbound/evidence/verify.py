@@ -21,6 +21,7 @@ from oathbound.evidence.contents import Contents
 from oathbound.evidence.keys import Party
 from oathbound.evidence.predicates import (
     Admission,
+    Audited,
     Charged,
     Found,
     ModelMade,
@@ -77,11 +78,13 @@ class Verified:
 
     policy: Policy
     policy_digest: str
+    parties: tuple[Party, ...]
     model: ModelMade
     training: tuple[TrainedWithTrustedAggregator, ...]
     rounds: tuple[Round, ...]
     admissions: tuple[Admission, ...]
     charges: tuple[Charged, ...]
+    audits: tuple[Audited, ...]
     findings: tuple[Found, ...]
     epsilon: Decimal | None
     judgement: Judgement
@@ -200,11 +203,13 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:  # noqa: PLR0915 
     return Verified(
         policy=policy,
         policy_digest=policy.digest,
+        parties=tuple(decoded.values()),
         model=model,
         training=tuple(training),
         rounds=rounds,
         admissions=admissions,
         charges=charges,
+        audits=tuple(each(study, Audited)),
         findings=tuple(found for found, _ in attempts),
         epsilon=epsilon,
         judgement=judgement,

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,12 @@ class Model(nn.Module, ABC):
     """A torch module whose loss can be taken of one patient at a time, also under `torch.func.vmap`."""
 
     architecture: Architecture
+
+    even: ClassVar[bool] = False
+    """Whether patients must be computed in chunks of one size.
+
+    A matrix product of few rows takes another path than one of many, and ends in other last places; a
+    sequence has rows enough of its own."""
 
     @abstractmethod
     def losses(self, rows: Tensor) -> Tensor:

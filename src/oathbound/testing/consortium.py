@@ -198,6 +198,8 @@ class Consortium:
                 "schema_digest": digest(site.encode()),
                 "simulated": "nobody's records",
                 "considered": 1000,
+                "rows_of_nobody": 0,
+                "absent_numbers": 0,
                 "excluded": (),
                 "members": 500,
                 "held_out": 215,

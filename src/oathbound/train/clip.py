@@ -44,9 +44,10 @@ def clipped_sum(model: Model, rows: Rows, *, clip: float, ring_norm: int) -> NDA
     dimension = sum(parameter.numel() for parameter in parameters.values())
     gradient = vmap(grad(partial(_patient_loss, losses)), in_dims=(None, 0))
     total = np.zeros(dimension, dtype=np.int64)
-    for chunk in _chunks(model, rows, max(1, _CHUNK_BYTES // (_FLOAT32 * dimension))):
-        parts = gradient(parameters, chunk)
-        each = torch.cat([parts[name].flatten(start_dim=1) for name in parameters], dim=1)
+    size = min(max(1, _CHUNK_BYTES // (_FLOAT32 * dimension)), _CHUNK_PATIENTS)
+    for chunk in _chunks(model, rows, size):
+        parts = gradient(parameters, _filled(chunk, size) if model.even else chunk)
+        each = torch.cat([parts[name][: len(chunk)].flatten(start_dim=1) for name in parameters], dim=1)
         total += quantise(each.numpy(), clip=clip, ring_norm=ring_norm)
     return total
 
@@ -58,7 +59,7 @@ def unclipped_sum(model: Model, rows: Rows, *, scale: float, saturation: int) ->
     """
     parameters = list(model.parameters())
     total = torch.zeros(sum(parameter.numel() for parameter in parameters), dtype=torch.float64)
-    for chunk in _chunks(model, rows, len(rows)):
+    for chunk in _chunks(model, rows, _CHUNK_PATIENTS):
         parts = torch.autograd.grad(model.losses(chunk).sum(), parameters)
         total += torch.cat([part.flatten() for part in parts])
     scaled = np.nan_to_num(total.numpy() * scale, nan=0.0, posinf=saturation, neginf=-saturation)
@@ -70,12 +71,16 @@ def _patient_loss(losses: _Losses, parameters: dict[str, Tensor], row: Tensor) -
     return loss
 
 
-def _chunks(model: Model, rows: Rows, at_most: int) -> Iterator[Tensor]:
-    """Yield the patients in chunks of rows that are alike.
+def _filled(chunk: Tensor, size: int) -> Tensor:
+    """Return the chunk with rows of zeros after it, `size` rows in all."""
+    return torch.cat([chunk, chunk.new_zeros((size - len(chunk), *chunk.shape[1:]))])
+
+
+def _chunks(model: Model, rows: Rows, size: int) -> Iterator[Tensor]:
+    """Yield the patients in chunks of at most `size` rows that are alike.
 
     So a patient's integers do not depend on who else was sampled, not even by a float's last place.
     """
-    size = max(1, min(at_most, _CHUNK_PATIENTS))
     for same in model.alike(rows):
         for start in range(0, len(same), size):
             yield torch.from_numpy(same[start : start + size])

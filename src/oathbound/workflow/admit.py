@@ -5,15 +5,16 @@ from datetime import UTC, datetime
 from oathbound.core.canonical import digest
 from oathbound.core.errors import NothingExamined, Refused
 from oathbound.core.study import Policy
+from oathbound.data.columns import columns_of
 from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
-from oathbound.data.consent import Request
 from oathbound.data.disclosure import rounded
 from oathbound.data.store import SiteStore
-from oathbound.evidence.predicates import Admission, Exclusion, Oath, Roots
+from oathbound.evidence.predicates import Admission, Exclusion, Missing, Oath, Roots
+from oathbound.models.features import count_missing
 from oathbound.workflow.folders import SiteFolder, StudyFolder
 from oathbound.workflow.notary import state, stated, stated_by
 from oathbound.workflow.records import source_of
-from oathbound.workflow.rounds import read_again, root_of
+from oathbound.workflow.rounds import read_again, root_of, use_of
 
 
 def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
@@ -50,13 +51,11 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
     by_patient = store.consents()
     keys = store.patient_keys(by_patient)
     source = source_of(site, policy)
-    asked = policy.consent
-    classes = frozenset(asked.classes)
     terms = Terms(
         study=policy.study,
         policy_digest=policy.digest,
-        training=Request(asked.training_purpose, classes),
-        audit=Request(asked.audit_purpose, classes),
+        training=use_of(policy, policy.consent.training_purpose),
+        audit=use_of(policy, policy.consent.audit_purpose),
         window=Window(*policy.drawing.window),
         shares=Shares(policy.drawing.held_out, policy.drawing.reference),
         unbounded=store.unbounded_patients() if policy.budget else frozenset(),
@@ -65,6 +64,7 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
     _check_size(drawn.cohort, policy)
     store.record_cohort(policy.study, policy.digest, {part: drawn.cohort.part(part) for part in PARTS})
     described = source.describe()
+    missing = count_missing(policy.features, columns_of(source, drawn.cohort)) if policy.features else {}
     excluded = tuple(
         Exclusion(reason=reason, patients=count) for reason, count in drawn.tally.rounded().items()
     )
@@ -77,6 +77,12 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         simulated=described.simulated,
         considered=rounded(drawn.tally.considered) or 0,
         unreadable_consents=rounded(consents.quarantined),
+        rows_of_nobody=described.dropped.rows,
+        absent_numbers=described.dropped.numbers,
+        missing=tuple(
+            Missing(code=code, coded_as=coded_as, values=rounded(count))
+            for (code, coded_as), count in missing.items()
+        ),
         excluded=excluded,
         members=rounded(len(drawn.cohort.members)) or 0,
         held_out=rounded(len(drawn.cohort.held_out)) or 0,

@@ -81,7 +81,7 @@ class DemoFailed(OathboundError):
 def demo(path: Path, cohort: str, *, now: int, bar: Bar) -> Iterator[Stage]:
     """Run the demo of a cohort in a folder, or finish one that was interrupted; yield each stage as it ends.
 
-    Raises `WrongInput` for a cohort that there is not and a folder that holds something else, and `DemoFailed`
+    Raises `WrongInput` for an unknown cohort and for a folder that holds something else, and `DemoFailed`
     when a stage ends otherwise than it should.
     """
     people = COHORTS.get(cohort)
@@ -188,8 +188,8 @@ def _claimed(claim: Claim) -> str:
         return f"{claim.test} at {claim.site}: {claim.note}"
     where = "" if claim.site == EVERYWHERE else f" at {claim.site}"
     return (
-        f"{claim.test} {claim.score}{where}: {claim.estimate} [{claim.lower}, {claim.upper}], gate {claim.gate}: "
-        f"{claim.state.value}"
+        f"{claim.test} {claim.score}{where}: {claim.estimate} [{claim.lower}, {claim.upper}], "
+        f"gate {claim.gate}: {claim.state.value}"
     )
 
 

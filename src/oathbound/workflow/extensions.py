@@ -3,6 +3,7 @@
 `spec/extensions.md` numbers the rules. Nothing of an extension is imported before its pin is checked.
 """
 
+import csv
 import hashlib
 import os
 import re
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import Field
 
 from oathbound.core.canonical import digest_of
-from oathbound.core.errors import NotAcceptable, Unavailable, WrongInput
+from oathbound.core.errors import NotAcceptable, OathboundError, Unavailable, WrongInput
+from oathbound.core.record import Digest, Name, Record
 from oathbound.core.study import Extension, Policy
 
 Group = Literal["sources", "models", "audits", "engines"]
@@ -25,22 +29,23 @@ _ENTRY_POINTS: Final = "entry_points.txt"
 _WHEEL: Final = "install it from its wheel, and not with -e"
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """What a policy says of an extension's code: the distribution, its version, the digest of its files."""
+class Pin(Record):
+    """What a policy says of an extension's code, as `core.study.Extension` has it."""
 
-    distribution: str
-    version: str
-    digest: str
+    group: Group
+    name: Name
+    distribution: Name
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+!_-]{1,100}$")]
+    digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
     """An entry point that is installed here, and its pin, or why there is none."""
 
-    group: str
+    group: Group
     name: str
-    pin: Pin | Unavailable
+    pin: Pin | OathboundError
 
 
 def digest_of_distribution(name: str) -> tuple[str, str]:
@@ -53,8 +58,7 @@ def digest_of_distribution(name: str) -> tuple[str, str]:
         found = distribution(name)
     except PackageNotFoundError:
         raise Unavailable(f"{name} is not installed", hint=f"pip install {name}") from None
-    pin = _pin(found, _code(found))
-    return pin.version, pin.digest
+    return found.version, _digest(_code(found))
 
 
 def installed() -> tuple[Listed, ...]:
@@ -63,9 +67,8 @@ def installed() -> tuple[Listed, ...]:
     for group in GROUPS:
         for entry_point in sorted(entry_points(group=_PREFIX + group), key=lambda each: each.name):
             try:
-                found = _holder(entry_point)
-                pin: Pin | Unavailable = _pin(found, _code(found))
-            except Unavailable as error:
+                pin: Pin | OathboundError = _pin(entry_point, _code(_holder(entry_point)))
+            except (Unavailable, WrongInput) as error:
                 pin = error
             listed.append(Listed(group, entry_point.name, pin))
     return tuple(listed)
@@ -94,9 +97,8 @@ def check(extension: Extension) -> EntryPoint:
         )
     if len(offered) > 1:
         raise Unavailable(f"{what} is installed more than once", hint="uninstall all but the one pinned")
-    found = _holder(offered[0])
-    files = _code(found)  # 3, 4
-    here = _pin(found, files)
+    files = _code(_holder(offered[0]))  # 3, 4
+    here = _pin(offered[0], files)
     for key in ("distribution", "version", "digest"):  # 5
         mine, pinned = getattr(here, key), getattr(extension, key)
         if mine != pinned:
@@ -136,14 +138,26 @@ def load(policy: Policy, group: Group, name: str) -> Any:
 
 
 def _holder(entry_point: EntryPoint) -> Distribution:
-    if entry_point.dist is None:
+    if entry_point.dist is None or not entry_point.dist.metadata["Name"]:
         raise Unavailable(f"no distribution holds the entry point {entry_point.name}", hint=_WHEEL)
     return entry_point.dist
 
 
-def _pin(found: Distribution, files: Mapping[str, Path]) -> Pin:
-    name = re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower()  # as PEP 503 writes it
-    return Pin(name, found.version, digest_of({path: _sha256(file) for path, file in files.items()}))
+def _pin(entry_point: EntryPoint, files: Mapping[str, Path]) -> Pin:
+    """Return the pin of an entry point; `WrongInput` for a name that a policy could not hold."""
+    found = _holder(entry_point)
+    pin = {
+        "group": entry_point.group.removeprefix(_PREFIX),
+        "name": entry_point.name,
+        "distribution": re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(),  # as PEP 503 writes it
+        "version": found.version,
+        "digest": _digest(files),
+    }
+    return Pin.parse(pin, what=f"the extension {entry_point.name!r}")
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    return digest_of({path: _sha256(file) for path, file in files.items()})
 
 
 def _code(found: Distribution) -> dict[str, Path]:
@@ -152,7 +166,11 @@ def _code(found: Distribution) -> dict[str, Path]:
     All that lies on disk under its top-level names counts, listed by the installer or not: a file that was
     put there later would be imported too. Not so what installation varies: bytecode, scripts, other metadata.
     """
-    name, listed = found.metadata["Name"], found.files or []
+    name = found.metadata["Name"]
+    try:
+        listed = found.files or []
+    except (TypeError, ValueError, csv.Error):  # what the standard library makes of a damaged RECORD
+        raise Unavailable(f"the list of the files of {name} is damaged", hint=_WHEEL) from None
     records = (file for file in listed if re.fullmatch(r"[^/]+\.dist-info/RECORD", str(file)))
     metadata = next((file.parts[0] for file in records), None)
     if metadata is None:

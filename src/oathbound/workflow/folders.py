@@ -48,7 +48,7 @@ class RecordsAt(Record):
 
 
 class ConsentsAt(Record):
-    """The site's FHIR R4 Consent resources, one to a line (NDJSON)."""
+    """The site's FHIR R4 or R5 Consent resources, one to a line (NDJSON)."""
 
     path: Text = Field(description="The file, relative to the site's folder.")
 
@@ -238,12 +238,23 @@ def check_out(path: Path, beginning: bytes) -> None:
         raise WrongInput(f"{path} is something else, and is not overwritten", hint="name another file")
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Replace the file durably: a reader sees the old bytes or the new ones, also after a power cut."""
+def write_private(path: Path, data: bytes) -> None:
+    """Write a new file that its owner alone can read; `WrongInput` where there is another one."""
+    if path.exists():
+        raise WrongInput(f"{path} is there already, and is not overwritten", hint="name another file")
+    write_file(path, data, mode=0o600)
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Replace the file durably: a reader sees the old bytes or the new ones, also after a power cut.
+
+    `mode` is less what the process' mask takes away.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.new")
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ source = "{source}"             # "meds": a folder in the MEDS layout; "table": 
 [records.options]
 {options}
 [consents]
-path = "{consents}"  # FHIR R4 Consent resources, one to a line
+path = "{consents}"  # FHIR R4 or R5 Consent resources, one to a line
 
 [budget]                  # the most that all studies together may spend of any one patient here
 epsilon = "10"

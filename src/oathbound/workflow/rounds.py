@@ -17,7 +17,7 @@ from oathbound.data.disclosure import rounded
 from oathbound.data.fhir import ConsentFile, read_consents
 from oathbound.data.store import SiteStore, Use
 from oathbound.evidence.log import Log
-from oathbound.evidence.predicates import Audited, AuditRoots, Round
+from oathbound.evidence.predicates import Admission, Audited, AuditRoots, Round
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.notary import state, stated
 
@@ -38,6 +38,11 @@ def read_again(site: SiteFolder, store: SiteStore) -> ConsentFile:
     consents = read_consents(site.consents)
     store.replace_consents(consents.consents)
     return consents
+
+
+def use_of(policy: Policy, purpose: str) -> Request:
+    """Return what a patient is asked for: one purpose, on the policy's classes of data and conditions."""
+    return Request(purpose, frozenset(policy.consent.classes), frozenset(policy.consent.meets))
 
 
 def round_label(number: int) -> str:
@@ -83,7 +88,9 @@ def gather_site(
         if last is not None and last.round == number:
             state(last, secret, own, log)
             return last, cohort.members - store.uses(policy.study)[round_label(number)].absent
-        if last is not None and now < last.as_of:
+        before = [each.as_of for each in stated(own, Admission, {name: secret.party()})]
+        before += [last.as_of] if last is not None else []
+        if now < max(before, default=0):
             raise Unavailable(
                 f"by this machine's clock {name} read its consents in the future", hint="set the clock right"
             )
@@ -146,7 +153,7 @@ def _audited_part(
 def _allowed(
     store: SiteStore, subjects: frozenset[int], purpose: str, policy: Policy, now: int
 ) -> frozenset[int]:
-    request = Request(purpose, frozenset(policy.consent.classes))
+    request = use_of(policy, purpose)
     consents, keys = store.consents(), store.patient_keys(subjects)
     at = datetime.fromtimestamp(now, UTC)
     return frozenset(

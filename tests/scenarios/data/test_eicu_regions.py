@@ -137,4 +137,6 @@ def test_a_regions_tokens_are_those_of_its_patients(study):
     patients = patients_of(source_of(site), cohort)
     members = [patients[subject] for subject in sorted(cohort.members)]
     assert len(members) > 50
-    assert np.array_equal(rows_of(source_of(site), cohort, cohort.members, encoder), encoder.encode_all(members))
+    assert np.array_equal(
+        rows_of(source_of(site), cohort, cohort.members, encoder), encoder.encode_all(members)
+    )

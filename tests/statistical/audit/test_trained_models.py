@@ -10,6 +10,7 @@ Seeds are fixed.
 import datetime as dt
 import itertools
 import logging
+from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
@@ -21,11 +22,18 @@ from oathbound.audit.adapter import EventTarget
 from oathbound.audit.catalog import membership, sensitive_disclosure
 from oathbound.audit.catalog.membership import scores_of
 from oathbound.audit.catalog.sensitive_disclosure import carriers, emission
-from oathbound.audit.statistics import Group, auc, excess, true_positive_rate
+from oathbound.audit.statistics import (
+    Group,
+    auc,
+    delong,
+    excess,
+    standardised_difference,
+    true_positive_rate,
+)
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.finding import Finding, Measured, Threat
 from oathbound.core.gates import Attempted, Verdict, judge
-from oathbound.core.intervals import logit, normal
+from oathbound.core.intervals import normal
 from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool
 from oathbound.core.shape import EventTransformer as Shape
@@ -139,11 +147,11 @@ class Strangers:
 
     def excess(self, members, held_out, *, emitted=None):
         """The excess of carriers at these places; `emitted` if it is not what the model gives."""
-        own = self.emitted[members] if emitted is None else emitted
-        groups = (own, members), (self.emitted[held_out], held_out)
-        return excess(
-            "emission", *(Group(v, [self.strata[i] for i in at]) for v, at in groups), minimum=20, strata="s"
-        )
+        groups = self.group(members, emitted), self.group(held_out)
+        return excess("emission", *groups, minimum=20, strata="s")
+
+    def group(self, at, emitted=None):
+        return Group(self.emitted[at] if emitted is None else emitted, [self.strata[i] for i in at])
 
     def measured(self, members, held_out):
         """All that the site publishes when these people are called members, and those held out."""
@@ -191,16 +199,18 @@ def test_a_model_that_saw_nobody_is_not_accused(strangers, count):
 
 
 def test_an_error_that_is_too_small_accuses_a_model_that_saw_nobody(strangers):
-    rng, wrong, site = np.random.default_rng(20), np.zeros(2, int), strangers[0]
+    rng, site = np.random.default_rng(20), strangers[0]
+    right, wrong = np.zeros(2, int), np.zeros(2, int)
     for _ in range(REDRAWS):
         members, held_out = split(rng)
-        area = site.auc("loss", members, held_out)
-        wrong[0] += logit(area.estimate, area.standard_error / 2, 0, ALPHA).lower > Decimal("0.5")
-        own, twins = (np.flatnonzero(np.isin(site.carriers, group)) for group in (members, held_out))
-        difference = site.excess(own, twins)
-        wrong[1] += normal(difference.estimate, difference.standard_error / 2, ALPHA).lower > 0
-    log.info("null, half the error: AUC %d, excess %d accusations", *wrong)
-    assert wrong.min() > TOLERATED
+        area, own = delong(site.scores["loss"][members], site.scores["loss"][held_out])
+        parts = (np.flatnonzero(np.isin(site.carriers, group)) for group in (members, held_out))
+        difference, error, _ = standardised_difference(*(site.group(at) for at in parts))
+        scaled = np.array([(area - 0.5) / own, difference / error])
+        right += scaled > stats.norm.isf(ALPHA)
+        wrong += scaled / 0.5 > stats.norm.isf(ALPHA)
+    log.info("null, unrounded: AUC %d, excess %d accusations; with half the error %d, %d", *right, *wrong)
+    assert right.max() <= TOLERATED < wrong.min()
 
 
 def test_held_out_people_who_were_not_drawn_at_random_accuse(strangers):
@@ -267,33 +277,52 @@ def test_an_excess_at_the_gate_does_not_pass(strangers, count):
     assert max(passed, failed) <= TOLERATED < bolder
 
 
-GATES = {
-    "membership": {("membership", "auc"): "0.55"},
-    "sensitive-disclosure": {("sensitive-disclosure", "excess"): "0.01"},
+@dataclass(frozen=True)
+class Plant:
+    """How models are planted for a test: the events of a record, the times it is read, and the gate."""
+
+    test: object
+    metric: str
+    gate: str
+    events: int
+    weakly: int
+    strongly: int
+
+
+# A record that ends with the secret leaves little else to learn.
+PLANTS = {
+    "membership": Plant(membership.TEST, "auc", "0.55", 8, 8, 20),
+    "sensitive-disclosure": Plant(sensitive_disclosure.TEST, "excess", "0.01", 5, 30, 45),
 }
-EPOCHS = {"weakly": 8, "strongly": 24}
 AUDITED = (40, 80, 120)
 
 
-@pytest.fixture(scope="module")
-def caught():
-    """Of 16 planted models, 8 of each strength, how many the audit of so many members and held-out fails."""
-    failed = {}
-    for (strength, epochs), seed in itertools.product(EPOCHS.items(), range(8)):
-        people = invented(2 * AUDITED[-1], seed=100 + seed)
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_planted_models_are_caught(plant):
+    """16 models, 8 of each strength, each of 120 members of its own; audited with ever more of them."""
+    caught = {}
+    for epochs, seed in itertools.product((plant.weakly, plant.strongly), range(8)):
+        people = invented(2 * AUDITED[-1], seed=100 + seed, events=plant.events)
         members, held_out = people[: AUDITED[-1]], people[AUDITED[-1] :]
         target = learnt(members, epochs=epochs, seed=seed)
-        for n, test in itertools.product(AUDITED, (membership.TEST, sensitive_disclosure.TEST)):
-            measures = test.run(target, AuditedPatients(members[:n], held_out[:n]), PLAN, bytes(32)).measures
-            log.debug("%s %s %d: %s", strength, test.id, n, measures)
-            outcome = verdict({(test.id, "north"): measures}, GATES[test.id])
-            key = test.id, strength, n
-            failed[key] = failed.get(key, 0) + (outcome is Verdict.FAIL)
-    return failed
+        for n in AUDITED:
+            patients = AuditedPatients(members[:n], held_out[:n])
+            measures = plant.test.run(target, patients, PLAN, bytes(32)).measures
+            told, gates = {(plant.test.id, "north"): measures}, {(plant.test.id, plant.metric): plant.gate}
+            failed = verdict(told, gates) is Verdict.FAIL
+            caught.setdefault((epochs, n), []).append(failed)
+            log.debug("%s, read %d times, %d: %s", plant.test.id, epochs, n, measures[0])
+    for (epochs, n), failed in caught.items():
+        log_caught(f"{plant.test.id}, read {epochs} times, {n} and {n}", failed)
+    log_caught(f"{plant.test.id}, all, 120 and 120", caught[plant.weakly, 120] + caught[plant.strongly, 120])
+    assert (
+        sum(caught[plant.strongly, 120]) >= 7
+    )  # all and six were; other processors learn a little otherwise
+    assert sum(caught[plant.weakly, 120]) >= 4
+    assert sum(caught[plant.weakly, 40]) <= sum(caught[plant.weakly, 120])
 
 
-@pytest.mark.slow
-def test_planted_models_are_caught(caught):
-    for (test, strength, n), times in sorted(caught.items()):
-        ends = stats.binomtest(times, 8).proportion_ci(0.95)
-        log.info("%s, %s, %d and %d: %d of 8 [%.2f, %.2f]", test, strength, n, n, times, *ends)
+def log_caught(what, failed):
+    ends = stats.binomtest(sum(failed), len(failed)).proportion_ci(0.95)
+    log.info("%s: %d of %d [%.2f, %.2f]", what, sum(failed), len(failed), *ends)

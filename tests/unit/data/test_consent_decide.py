@@ -137,6 +137,14 @@ def test_a_permit_for_a_class_does_not_permit_ordinary_data():
     assert reason(both, Request("HRESCH", frozenset({"MH"}))) == Permit()
 
 
+def test_a_permit_for_a_narrower_class_does_not_permit_a_wider_one():
+    consents = [consent(permit()), consent(permit(exceptions=(deny(labels=("SPI",)),)), id="d")]
+    assert reason(consents, Request("HRESCH", frozenset({"MH"}))) is Reason.WITHHELD
+    narrow = [consent(deny(labels=("SPI",), exceptions=(permit(labels=("MH",)),))), consent(permit(), id="o")]
+    assert reason(narrow, Request("HRESCH", frozenset({"MH"}))) == Permit()
+    assert reason(narrow, Request("HRESCH", frozenset({"SPI"}))) is Reason.WITHHELD
+
+
 def test_an_opaque_rule_cannot_permit_and_can_deny():
     assert reason([consent(permit(opaque=True))]) is Reason.UNREADABLE
     assert reason([consent(deny(opaque=True))]) is Reason.DENIED

@@ -129,6 +129,12 @@ def test_an_obsolete_or_unknown_term_never_permits(code):
     assert decision(permit(code) | {"type": "deny"}) == Deny(Reason.DENIED)
 
 
+def test_a_denial_with_a_term_that_is_not_understood_denies_all():
+    grant = {"type": "permit", "purpose": [v3("TREAT")]}
+    denial = {"type": "deny", "purpose": [v3("CLINTRCH"), term(DS)]}
+    assert decision(grant | {"provision": [denial]}, "TREAT") == Deny(Reason.DENIED)
+
+
 @pytest.mark.parametrize("purpose", ["HRESCH", "BIORCH", "POARCH", "HQUALIMP"])
 def test_no_methods_research_forbids_training(purpose):
     assert decision(permit(NRES, NMDS), purpose) == Deny(Reason.DENIED)

@@ -209,6 +209,7 @@ def test_any_source_can_be_read_as_columns(tmp_path, monkeypatch):
     assert [p for piece in some for p in columns.patients_of(piece)] == list(source.patients(everybody))
     [whole] = columns.columns_of(source, everybody)
     assert whole.value.tolist() == [0, 1, 2, 3, 4]
+    assert whole.value.dtype == np.float32  # its own columns, as they are stored
 
 
 def test_a_divided_source_gives_the_columns_of_its_own_part(tmp_path):

@@ -223,6 +223,7 @@ def make() -> Make:
         return Verified(
             policy=policy,
             policy_digest=policy.digest,
+            parties=(),
             model=ModelMade(
                 policy_digest=policy.digest,
                 run=digest(b"start"),
@@ -256,6 +257,7 @@ def make() -> Make:
             ),
             admissions=tuple(admission(site.name, simulated) for site in policy.sites),
             charges=charges,
+            audits=(),
             findings=tuple(found),
             epsilon=None if policy.budget is None else accounting.epsilon(event, policy.budget.delta),
             judgement=judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), attempts),

@@ -12,9 +12,9 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
 
     Records x consent -> cohort, and a statement.
     """
-    from oathbound.cli.answers import AdmitAnswer  # noqa: PLC0415
-    from oathbound.workflow.admit import admit_site  # noqa: PLC0415
-    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+    from oathbound.cli.answers import AdmitAnswer
+    from oathbound.workflow.admit import admit_site
+    from oathbound.workflow.folders import StudyFolder
 
     admission = admit_site(StudyFolder.open(study), site, now=int(time.time()))
     lines = [
@@ -24,8 +24,18 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
         f"{_shown(admission.reference):>8}  reference",
     ]
     lines += [f"{_shown(each.patients):>8}  not admitted: {each.reason}" for each in admission.excluded]
-    if admission.unreadable_consents != 0:
-        lines.append(f"{_shown(admission.unreadable_consents):>8}  consents that could not be read")
+    seen = (
+        (admission.unreadable_consents, "consents that could not be read"),
+        (admission.rows_of_nobody, "rows of the source without a patient"),
+        (admission.absent_numbers, "values of the source that are not finite, and count as absent"),
+        *(
+            (each.values, f"values of {each.code} are {each.coded_as}, which stands for not measured")
+            if each.coded_as is not None
+            else (each.values, f"patients have no {each.code}, and teach nothing")
+            for each in admission.missing
+        ),
+    )
+    lines += [f"{_shown(count):>8}  {what}" for count, what in seen if count != 0]
     if admission.simulated:
         lines.append(f"simulated: {admission.simulated}")
     answer("\n".join(lines), AdmitAnswer(admission=admission), form)

@@ -11,10 +11,10 @@ def command(model: ModelArgument, site: SiteOption, form: FormatOption = Format.
 
     Runs every test, and states each finding, also of a test that could not run.
     """
-    from oathbound.cli.answers import AuditAnswer  # noqa: PLC0415
-    from oathbound.cli.words import finding_lines  # noqa: PLC0415
-    from oathbound.workflow.audit import audit_site  # noqa: PLC0415
-    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+    from oathbound.cli.answers import AuditAnswer
+    from oathbound.cli.words import finding_lines
+    from oathbound.workflow.audit import audit_site
+    from oathbound.workflow.folders import StudyFolder
 
     findings = audit_site(StudyFolder.open(model.parent), model, site, now=int(time.time()))
     text = "\n".join(line for finding in findings for line in finding_lines(finding))

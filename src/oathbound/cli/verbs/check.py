@@ -11,10 +11,10 @@ def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> 
 
     Parses, cross-checks and prices the study file; reads no record.
     """
-    from oathbound.cli.answers import CheckAnswer  # noqa: PLC0415
-    from oathbound.cli.words import privacy_words  # noqa: PLC0415
-    from oathbound.workflow.check import price  # noqa: PLC0415
-    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
+    from oathbound.cli.answers import CheckAnswer
+    from oathbound.cli.words import privacy_words
+    from oathbound.workflow.check import price
+    from oathbound.workflow.folders import StudyFolder
 
     policy = StudyFolder.open(study).policy
     cost = price(policy)

@@ -56,7 +56,7 @@ def command(
 
     In bash or zsh: eval "$(oathbound completion bash)". In fish: oathbound completion fish | source
     """
-    from oathbound.cli.answers import CompletionAnswer  # noqa: PLC0415
+    from oathbound.cli.answers import CompletionAnswer
 
     script = SCRIPTS[shell]
     answer(script, CompletionAnswer(shell=shell.value, script=script), form)
@@ -65,6 +65,6 @@ def command(
 def listen() -> None:
     """Let Typer answer the scripts; it does so itself only where it also adds options that install them."""
     if ASKED in os.environ:
-        from typer.completion import get_completion_inspect_parameters  # noqa: PLC0415
+        from typer.completion import get_completion_inspect_parameters
 
         get_completion_inspect_parameters()  # on its way it registers the shells, which is all that we want

@@ -15,8 +15,8 @@ def list_sets(form: FormatOption = Format.TEXT) -> None:
 
     Their digests are fixed in oathbound; the network is not used.
     """
-    from oathbound.cli.answers import DataListAnswer, DataSetAnswer  # noqa: PLC0415
-    from oathbound.data.recipes import RECIPES  # noqa: PLC0415
+    from oathbound.cli.answers import DataListAnswer, DataSetAnswer
+    from oathbound.data.recipes import RECIPES
 
     recipes = RECIPES.values()
     lines = [
@@ -50,8 +50,8 @@ def get(
 
     Run it again to go on with a download that was cut. Every file is checked against its published digest.
     """
-    from oathbound.cli.answers import DataGetAnswer  # noqa: PLC0415
-    from oathbound.workflow.fetch import fetch, recipe_of  # noqa: PLC0415
+    from oathbound.cli.answers import DataGetAnswer
+    from oathbound.workflow.fetch import fetch, recipe_of
 
     recipe = recipe_of(name)
     if form is Format.TEXT:

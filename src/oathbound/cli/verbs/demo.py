@@ -26,8 +26,8 @@ def command(
 
     One model is refused, the other is private. Run it again to finish one that was interrupted.
     """
-    from oathbound.cli.answers import DemoAnswer, DemoStage  # noqa: PLC0415
-    from oathbound.workflow.demo import demo  # noqa: PLC0415
+    from oathbound.cli.answers import DemoAnswer, DemoStage
+    from oathbound.workflow.demo import demo
 
     stages = []
     for stage in demo(folder, cohort, now=int(time.time()), bar=bar):

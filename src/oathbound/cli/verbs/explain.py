@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _ids(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """Yield what a shell can complete: an id of one word, and its line."""
-    from oathbound.cli.topics import topics  # noqa: PLC0415
+    from oathbound.cli.topics import topics
 
     for topic in topics(context):
         if topic.id.startswith(incomplete) and " " not in topic.id:
@@ -36,8 +36,8 @@ def command(
 
     Without an ID, list everything that can be explained.
     """
-    from oathbound.cli.answers import ExplainAnswer, TopicAnswer  # noqa: PLC0415
-    from oathbound.cli.topics import find, topics  # noqa: PLC0415
+    from oathbound.cli.answers import ExplainAnswer, TopicAnswer
+    from oathbound.cli.topics import find, topics
 
     known = topics(context)
     found = find(" ".join(words), known) if words else known

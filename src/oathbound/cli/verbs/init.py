@@ -26,8 +26,8 @@ def command(
     form: FormatOption = Format.TEXT,
 ) -> None:
     """Make a study file and the coordinator's keys."""
-    from oathbound.cli.answers import InitAnswer  # noqa: PLC0415
-    from oathbound.workflow import init  # noqa: PLC0415
+    from oathbound.cli.answers import InitAnswer
+    from oathbound.workflow import init
 
     if example and party:
         raise WrongInput("--example makes its own sites, and takes no --party", hint="leave one of them out")

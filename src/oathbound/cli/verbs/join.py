@@ -26,7 +26,7 @@ def command(
     ] = None,
     consents: Annotated[
         Path | None,
-        typer.Option("--consents", metavar="FILE", help="FHIR R4 Consent resources, one to a line."),
+        typer.Option("--consents", metavar="FILE", help="FHIR R4 or R5 Consent resources, one to a line."),
     ] = None,
     part: Annotated[
         str,
@@ -40,8 +40,8 @@ def command(
 
     Prints the fingerprint to exchange.
     """
-    from oathbound.cli.answers import JoinAnswer  # noqa: PLC0415
-    from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join  # noqa: PLC0415
+    from oathbound.cli.answers import JoinAnswer
+    from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join
 
     there = (folder / "party.json").exists()
     if there and (records or consents or part):

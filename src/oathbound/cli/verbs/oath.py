@@ -8,10 +8,10 @@ from oathbound.cli.verbs.options import FormatOption, SiteOption, StudyArgument
 
 def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
     """At a site: show the policy, and swear to it."""
-    from oathbound.cli.answers import OathAnswer  # noqa: PLC0415
-    from oathbound.cli.words import privacy_words  # noqa: PLC0415
-    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
-    from oathbound.workflow.oath import swear  # noqa: PLC0415
+    from oathbound.cli.answers import OathAnswer
+    from oathbound.cli.words import privacy_words
+    from oathbound.workflow.folders import StudyFolder
+    from oathbound.workflow.oath import swear
 
     folder = StudyFolder.open(study)
     oath = swear(folder, site)

@@ -21,10 +21,10 @@ def command(
 
     The bundle is written also when the model is refused. The exit code is the verdict's.
     """
-    from oathbound.cli.answers import ReleaseAnswer  # noqa: PLC0415
-    from oathbound.cli.words import judgement_lines  # noqa: PLC0415
-    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
-    from oathbound.workflow.release import release  # noqa: PLC0415
+    from oathbound.cli.answers import ReleaseAnswer
+    from oathbound.cli.words import judgement_lines
+    from oathbound.workflow.folders import StudyFolder
+    from oathbound.workflow.release import release
 
     released = release(StudyFolder.open(model.parent), model, out, now=int(time.time()))
     judgement = released.verified.judgement

@@ -20,10 +20,10 @@ def command(
 
     Verifies the bundle first. The page is one self-contained HTML file.
     """
-    from oathbound.cli.answers import ReportAnswer  # noqa: PLC0415
-    from oathbound.evidence.bundle import read_bundle  # noqa: PLC0415
-    from oathbound.evidence.trust import Trust  # noqa: PLC0415
-    from oathbound.workflow.report import write_report  # noqa: PLC0415
+    from oathbound.cli.answers import ReportAnswer
+    from oathbound.evidence.bundle import read_bundle
+    from oathbound.evidence.trust import Trust
+    from oathbound.workflow.report import write_report
 
     verified = write_report(read_bundle(bundle), Trust.load(trust), out, now=int(time.time()))
     data = ReportAnswer(page=str(out), verdict=verified.judgement.verdict.value)

@@ -12,10 +12,10 @@ def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> 
 
     Stops before the budget would break. What was charged stays charged.
     """
-    from oathbound.cli.answers import TrainAnswer  # noqa: PLC0415
-    from oathbound.cli.words import privacy_words  # noqa: PLC0415
-    from oathbound.workflow.folders import StudyFolder  # noqa: PLC0415
-    from oathbound.workflow.train import train  # noqa: PLC0415
+    from oathbound.cli.answers import TrainAnswer
+    from oathbound.cli.words import privacy_words
+    from oathbound.workflow.folders import StudyFolder
+    from oathbound.workflow.train import train
 
     folder = StudyFolder.open(study)
     with bar("train") as advance:

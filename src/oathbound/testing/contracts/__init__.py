@@ -1,1 +1,1 @@
-"""Contract suites: what an extension must keep, as tests that its author inherits. `docs/guides/extend.md`."""
+"""What an extension must keep, as tests that its author inherits. `docs/guides/extend.md`."""

