@@ -16,6 +16,7 @@ from oathbound.core.study import Policy, Run
 from oathbound.evidence.predicates import KINDS, PREFIX
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TEMPLATES = ("study", "demo-plain", "demo-private", "demo-heart-plain", "demo-heart-private")
 PAGES = [
     page
     for page in REPOSITORY.rglob("*.md")
@@ -54,7 +55,7 @@ def test_every_statement_is_on_its_page():
             assert f"`{name}`" in page, f"{kind}: {name}"
 
 
-@pytest.mark.parametrize("template", ["study.toml", "demo-plain.toml", "demo-private.toml", "demo-heart-plain.toml", "demo-heart-private.toml"])
+@pytest.mark.parametrize("template", [f"{name}.toml" for name in TEMPLATES])
 def test_templates_have_the_same_places(template: str):
     text = Template((files("oathbound.workflow") / "templates" / template).read_text())
     assert set(text.get_identifiers()) == {"study", "coordinator", "sites", "folder"}

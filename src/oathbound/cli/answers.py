@@ -217,7 +217,9 @@ class PatientProofAnswer(Answer):
     format: Literal["oathbound/patient-proof-made/v1"] = "oathbound/patient-proof-made/v1"
     site: Name
     policy: Digest = Field(description="The digest of the study's policy.")
-    cohorts: tuple[str, ...] = Field(description="The cohorts that are proven.", examples=[["members", "round-1"]])
+    cohorts: tuple[str, ...] = Field(
+        description="The cohorts that are proven.", examples=[["members", "round-1"]]
+    )
     proof: PathText
 
 
@@ -227,7 +229,8 @@ class PatientStudy(Record):
     study: Name
     part: Literal["members", "held_out", "reference"]
     uses: tuple[str, ...] = Field(
-        description="The rounds and audits in which the patient's records could be used.", examples=[["round-1"]]
+        description="The rounds and audits in which the patient's records could be used.",
+        examples=[["round-1"]],
     )
     model: Digest | None = Field(description="The model; null if its bundle was not given.")
     bound: Literal["bounded", "unbounded", "unknown", "none"]

@@ -6,32 +6,45 @@ from types import MappingProxyType
 from typing import Final
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.finding import DidNotRun, Finding
+from oathbound.core.finding import DidNotRun, Finding, Threat
 from oathbound.core.shape import EventTransformer
 from oathbound.core.study import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A test's version, and of each metric the scores that every finding reports, measured or not."""
+    """A test's version, and of each metric the scores that every finding reports, measured or not.
+
+    `threat` is what its attacker sees and knows; None for an extension's test, which says it itself.
+    """
 
     version: int
     metrics: Mapping[str, frozenset[str]]
+    threat: Threat | None
 
 
 _TOKENS: Final = frozenset({"loss", "min-k", "min-k-plus-plus"})
 _WHOLE: Final = frozenset({"loss"})
 
+MEMBERSHIP_THREAT: Final = Threat(
+    sees="the probability of every token, or of the label, of a record that it presents",
+    knows="the whole record of a person, and asks whether it was trained on",
+)
+DISCLOSURE_THREAT: Final = Threat(
+    sees="the probabilities of the next token, at every step of a continuation",
+    knows="sex, age and the first events of a person's record, without what implies the sensitive fact",
+)
+
 CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
     {
-        "membership": Listed(1, {"auc": _TOKENS, "tpr-at-1-percent": _TOKENS}),
-        "sensitive-disclosure": Listed(1, {"excess": frozenset({"emission"})}),
+        "membership": Listed(1, {"auc": _TOKENS, "tpr-at-1-percent": _TOKENS}, MEMBERSHIP_THREAT),
+        "sensitive-disclosure": Listed(1, {"excess": frozenset({"emission"})}, DISCLOSURE_THREAT),
     }
 )
 """What is measured of a model that sees sequences: every test."""
 
 OF_OTHERS: Final[Mapping[str, Listed]] = MappingProxyType(
-    {"membership": Listed(1, {"auc": _WHOLE, "tpr-at-1-percent": _WHOLE})}
+    {"membership": Listed(1, {"auc": _WHOLE, "tpr-at-1-percent": _WHOLE}, MEMBERSHIP_THREAT)}
 )
 """What is measured of a model that sees a record as a whole: it has no tokens, and says no codes."""
 
@@ -41,7 +54,8 @@ def listed(test: str, policy: Policy) -> Listed | None:
     if test not in CATALOGUE:
         extension = policy.extension("audits", test)
         measures = extension.measures if extension else None
-        return Listed(1, {m: frozenset(scores) for m, scores in measures.items()}) if measures else None
+        metrics = {metric: frozenset(scores) for metric, scores in (measures or {}).items()}
+        return Listed(1, metrics, threat=None) if metrics else None
     if not isinstance(policy.model, EventTransformer):
         return OF_OTHERS.get(test)
     if test == "sensitive-disclosure" and policy.audit.sensitive is None:
@@ -68,11 +82,14 @@ def check_gates(policy: Policy) -> None:
 
 
 def is_whole(finding: Finding, policy: Policy) -> bool:
-    """Return whether the finding reports all that its test measures, and nothing else, or did not run."""
+    """Return whether the finding reports all that its test measures, and nothing else, or did not run.
+
+    Its attacker must be the test's own, in the test's own words.
+    """
     if isinstance(finding.outcome, DidNotRun):
         return True
     own = listed(finding.test, policy)
-    if own is None or finding.version != own.version:
+    if own is None or finding.version != own.version or own.threat not in {None, finding.threat}:
         return False
     reported = [
         (measure.metric if measure.kind == "not-measurable" else measure.kind, measure.score)

@@ -49,6 +49,12 @@ class Vocabulary(Record):
                 raise ValueError("edges must ascend")
         return self
 
+    @property
+    def size(self) -> int:
+        """The tokens: PAD, BOS, EOS, UNK, age and gap bands, and of each code its bins, or one."""
+        bands = len(self.ages) + 1 + len(self.gaps) + 1
+        return 4 + bands + sum(len(self.edges[code]) + 2 if code in self.edges else 1 for code in self.codes)
+
 
 class Number(Record):
     """A number as an input: (value - centre) / scale, cut at +-4, and whether it is there at all."""
@@ -124,6 +130,11 @@ class EventTransformer(Record):
             raise ValueError("width must be a multiple of heads")
         return self
 
+    def weights(self, tokens: int) -> int:
+        """Return how many weights the model has: a table of tokens, the blocks, and the last norm."""
+        block = 8 * self.width**2 + 11 * self.width
+        return tokens * self.width + self.layers * block + 2 * self.width
+
 
 class TabularNet(Record):
     """A perceptron over a row of features."""
@@ -134,6 +145,10 @@ class TabularNet(Record):
     )
     seed: Seed = Field(description="Of the first weights, which are public.")
 
+    def weights(self, inputs: int) -> int:
+        """Return how many weights the model has."""
+        return sum((wide + 1) * out for wide, out in pairwise((inputs, *self.hidden, 1)))
+
 
 class LogisticRegression(Record):
     """A linear classifier over a row of features; its first weights are zero."""
@@ -141,6 +156,10 @@ class LogisticRegression(Record):
     name: Literal["logistic-regression"] = Field(
         description="A linear classifier over a row of features; its first weights are zero."
     )
+
+    def weights(self, inputs: int) -> int:
+        """Return how many weights the model has."""
+        return inputs + 1
 
 
 class ExtensionModel(Record):

@@ -314,6 +314,14 @@ class Policy(Record):
         """The digest of the canonical form: what an oath is sworn to."""
         return digest_of(self.plain())
 
+    @property
+    def weights(self) -> int | None:
+        """How many weights the model has; None for an extension's, which only its own code knows."""
+        if isinstance(self.model, ExtensionModel):
+            return None
+        size = self.vocabulary.size if self.vocabulary else self.features.width if self.features else 0
+        return self.model.weights(size)
+
     def site(self, name: str) -> Member | None:
         """Return the site of that name, or None."""
         return next((site for site in self.sites if site.name == name), None)

@@ -102,7 +102,10 @@ class SiteStore:
         Raises `WrongInput` for somebody who never gave or denied consent here: there is nothing to withdraw.
         """
         with self._writing() as connection:
-            if connection.execute("SELECT 1 FROM patient WHERE subject_id = ?", (subject,)).fetchone() is None:
+            if (
+                connection.execute("SELECT 1 FROM patient WHERE subject_id = ?", (subject,)).fetchone()
+                is None
+            ):
                 raise WrongInput(
                     "no patient of that number has given or denied a consent here",
                     hint="`oathbound admit` reads consents; nobody's records are used without one",
@@ -180,7 +183,9 @@ class SiteStore:
                 "SELECT label, subject_id FROM absence WHERE study = ?", (study,)
             ):
                 absent[label].add(subject)
-            rows = self._connection.execute("SELECT label, as_of FROM used WHERE study = ?", (study,)).fetchall()
+            rows = self._connection.execute(
+                "SELECT label, as_of FROM used WHERE study = ?", (study,)
+            ).fetchall()
         return {label: Use(label, as_of, frozenset(absent[label])) for label, as_of in rows}
 
     def studies_of(self, subject: int) -> dict[str, str]:

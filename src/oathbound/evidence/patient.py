@@ -41,7 +41,7 @@ class Allowed(Record):
 
 
 class Receipt(Record):
-    """What a site gives to a patient, after ISO/IEC TS 27560: who, what, for what, until when, and how to undo.
+    """What a site gives to a patient, after ISO/IEC TS 27560: who, what, until when, and how to undo it.
 
     `key` is `k_patient`, hexadecimal: whoever has it can find the patient in a bundle, so it is the
     patient's to keep. `withdrawn` is when the patient withdrew, if so.
@@ -57,9 +57,10 @@ class Receipt(Record):
 
     def signed(self, secret: Secret) -> bytes:
         """Return the receipt in an envelope that the site signed: the file that the patient keeps."""
-        return sign(self._statement(), secret)
+        return sign(self.statement(), secret)
 
-    def _statement(self) -> Statement:
+    def statement(self) -> Statement:
+        """Return the in-toto statement of the receipt; its subject is the key, by digest."""
         digest = {"sha256": sha256(bytes.fromhex(self.key)).hexdigest()}
         subject = (Subject(name="patient-key", digest=digest),)
         return Statement(subject=subject, predicate_type=_KIND, predicate=self.plain())
@@ -72,7 +73,7 @@ class Receipt(Record):
             receipt = cls.parse(opened.statement.predicate, what="the receipt")
         except WrongInput as error:
             raise NotAuthentic(error.message) from None
-        if receipt._statement() != opened.statement or opened.signer.name != receipt.site:
+        if receipt.statement() != opened.statement or opened.signer.name != receipt.site:
             raise NotAuthentic("the receipt is not one that its site signed")
         return receipt
 

@@ -243,7 +243,7 @@ def check_rounds(
                 raise NotAcceptable(f"{predicate.site} went back to an earlier round, or an earlier consent")
             if not 0 < predicate.members <= admitted[predicate.site].members:
                 raise NotAcceptable(
-                    f"{predicate.site} trained on nobody, or on more than it admitted, in round {predicate.round}"
+                    f"{predicate.site} trained round {predicate.round} on nobody, or on more than it admitted"
                 )
             newest[predicate.site] = (predicate.round, predicate.as_of)
             open_rounds.setdefault(predicate.round, {})[predicate.site] = (index, predicate)
@@ -256,7 +256,9 @@ def check_rounds(
             stated = max(place for place, _ in cohorts.values())
             seen = next((seen for seen in log if stated < seen.size <= index), None)
             if seen is None:
-                raise NotAcceptable(f"the cohorts of round {predicate.round} were not witnessed before its steps")
+                raise NotAcceptable(
+                    f"the cohorts of round {predicate.round} were not witnessed before its steps"
+                )
             for _, cohort in cohorts.values():
                 _check_fresh(cohort.as_of, f"round {cohort.round} of {cohort.site}", policy, seen)
     return tuple(each(study, Round))
@@ -319,6 +321,7 @@ def epsilon_spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
             and (event.sampling_rate, event.ring_norm) == (plan.sampling_rate, plan.ring_norm)
             and (event.honest_shares, event.shares) == (honest, len(policy.sites))
             and (event.share_sigma, event.tail) == (least, accounting.SAMPLER_TAIL)
+            and policy.weights in {None, event.dimension}
         ):
             raise NotAcceptable(f"{charged.site} charged another mechanism than the policy's")
         try:
@@ -363,7 +366,7 @@ def check_findings(
 
 
 def check_audited(history: Sequence[Stated], admission: Admission, made: CheckpointSeen) -> None:
-    """(13) Refuse one site's findings on others than it said it audited, and an audit of whom it did not admit.
+    """(13) Refuse one site's findings on others than it says it audited, or on more than it admitted.
 
     An excess is on the carriers among them.
     """
@@ -373,7 +376,10 @@ def check_audited(history: Sequence[Stated], admission: Admission, made: Checkpo
         if isinstance(predicate, Audited):
             if predicate.number != (audited.number if audited else 0) + 1:
                 raise NotAcceptable(f"the audits of {predicate.site} are not numbered one after the other")
-            if not admission.as_of <= predicate.as_of or predicate.as_of < min(made.times) - CLOCK_SKEW_SECONDS:
+            if (
+                not admission.as_of <= predicate.as_of
+                or predicate.as_of < min(made.times) - CLOCK_SKEW_SECONDS
+            ):
                 raise NotAcceptable(f"{predicate.site} audited by consents read before there was a model")
             if predicate.members > admission.members or predicate.held_out > admission.held_out:
                 raise NotAcceptable(f"{predicate.site} audited more patients than it admitted")

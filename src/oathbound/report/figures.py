@@ -1,8 +1,9 @@
-"""Figures as inline SVG: one axis per gate, and one interval per claim.
+"""Figures as inline SVG: one axis per gate, one interval per claim, and the budget.
 
-Positions are percentages of the figure's width and texts have the page's size, so a figure fits a telephone
-and a sheet of paper without a script. Everything is built by `Markup.format`, which escapes what it inserts.
-What colour says is also said by the shape of the mark, by the title and by the words in the table beside it.
+Positions are percentages of the figure, whose height and texts have the page's size: a figure fits a
+telephone, a sheet of paper and large type without a script. Everything is built by `Markup.format`, which
+escapes what it inserts. What colour says is also said by the shape of the mark, by the title and by the words
+beside it.
 """
 
 from collections.abc import Iterable
@@ -66,15 +67,15 @@ def axis(scale: Scale, gate: Decimal) -> Markup:
     anchor = "start" if where < 25 else "end" if where > 75 else "middle"  # noqa: PLR2004 - quarters of the width
     ticks = (
         Markup(
-            '<line class="tick" x1="{x}%" x2="{x}%" y1="36" y2="41"/>'
-            '<text class="number" x="{x}%" y="32" text-anchor="middle">{label}</text>'
+            '<line class="tick" x1="{x}%" x2="{x}%" y1="87%" y2="98%"/>'
+            '<text class="number" x="{x}%" y="77%" text-anchor="middle">{label}</text>'
         ).format(x=scale.at(tick), label=signed(tick.normalize()))
         for tick in scale.ticks
     )
     return Markup(
-        '<svg class="axis" width="100%" height="42" aria-hidden="true">'
-        '<text class="gate-label" x="{gate}%" y="13" text-anchor="{anchor}">gate {label}</text>'
-        '<line class="rule" x1="{low}%" x2="{high}%" y1="41" y2="41"/>{ticks}</svg>'
+        '<svg class="axis" aria-hidden="true">'
+        '<text class="gate-label" x="{gate}%" y="31%" text-anchor="{anchor}">gate {label}</text>'
+        '<line class="rule" x1="{low}%" x2="{high}%" y1="98%" y2="98%"/>{ticks}</svg>'
     ).format(
         gate=where,
         anchor=anchor,
@@ -97,7 +98,7 @@ def interval(claim: Claim, scale: Scale, *, chance: Decimal | None) -> Markup:
             x=scale.at(chance)
         )
     return Markup(
-        '<svg class="interval" role="img" width="100%" height="34"><title>{title}</title><desc>{desc}</desc>'
+        '<svg class="interval" role="img"><title>{title}</title><desc>{desc}</desc>'
         '<rect class="beyond" x="{gate}%" y="0" width="{rest}%" height="100%"/>{dotted}'
         '<line class="gate" x1="{gate}%" x2="{gate}%" y1="0" y2="100%"/>{drawn}</svg>'
     ).format(
@@ -124,16 +125,36 @@ def signed(value: Decimal | int) -> str:
 
 def statistic(value: Decimal) -> str:
     """Return a statistic with the zeros that signing took, to `DECIMALS` digits; nothing is rounded."""
+    return signed(_whole(value))
+
+
+def per_cent(value: Decimal) -> str:
+    """Return a statistic, or a gate, in hundredths; nothing is rounded."""
+    return signed(_whole(value).scaleb(2)).removesuffix(".0")
+
+
+def _whole(value: Decimal) -> Decimal:
     exponent = value.as_tuple().exponent
-    return signed(value.quantize(UNIT) if isinstance(exponent, int) and exponent > -DECIMALS else value)
+    return value.quantize(UNIT) if isinstance(exponent, int) and exponent > -DECIMALS else value
+
+
+def meter(spent: Decimal, allowed: Decimal) -> Markup:
+    """Return the budget as a bar: what was spent, of what the policy allows."""
+    return Markup(
+        '<svg class="meter" role="img"><title>{title}</title><rect class="allowed" width="100%" height="100%"/>'
+        '<rect class="spent" width="{share}%" height="100%"/></svg>'
+    ).format(
+        title=f"{decimal_text(spent)} spent of {decimal_text(allowed)} allowed",
+        share=(100 * spent / allowed).quantize(Decimal("0.01")),
+    )
 
 
 def _drawn(claim: Claim, scale: Scale) -> Markup:
     if claim.estimate is None or claim.lower is None or claim.upper is None:
         return Markup("")
     return Markup(
-        '<line class="bar {state}" x1="{low}%" x2="{high}%" y1="17" y2="17"/>'
-        '<svg x="{middle}%" y="17" overflow="visible">{mark}</svg>'
+        '<line class="bar {state}" x1="{low}%" x2="{high}%" y1="50%" y2="50%"/>'
+        '<svg x="{middle}%" y="50%" overflow="visible">{mark}</svg>'
     ).format(
         state=claim.state.value,
         low=scale.at(claim.lower),

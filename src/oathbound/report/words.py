@@ -18,30 +18,35 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric in words. `chance` is its value for a model that remembers nobody."""
+    """A metric in words. `chance` is its value for a model that remembers nobody.
+
+    `said` is a sentence for `str.format` with the ends `low` and `high` of an interval, and the `gate`, all in
+    hundredths.
+    """
 
     name: str
     meaning: str
+    said: str
     chance: Decimal | None
 
 
 VERDICTS: Final = {
     Verdict.PASS: Said(
         "Passed",
-        "Every gate held, over all sites together.",
+        "Every attack stayed within the limits that were set beforehand, over all sites together.",
         "Every attack that the policy names was tried at every site, and over all sites the upper end of "
         "every interval lies at or below its gate. A single site may be exposed more than that, and it does "
         "not mean that no attack could ever do better.",
     ),
     Verdict.FAIL: Said(
         "Refused",
-        "At least one gate failed.",
+        "An attack found more than the sites had agreed to allow.",
         "An attack did better than the policy allows, by more than chance explains. A later attempt cannot "
         "undo this: the model is not to be released under this policy.",
     ),
     Verdict.INCONCLUSIVE: Said(
         "Undecided",
-        "No gate failed, but not every gate is shown to hold.",
+        "No attack broke a limit, but not every limit is shown to hold.",
         "Something was not measured, or was measured too coarsely to tell. This is not a pass: the model is "
         "not to be released under this policy until the question is settled.",
     ),
@@ -57,18 +62,24 @@ METRICS: Final = {
         "AUC",
         "How often a patient whose records trained the model scores higher than one whose records did not. "
         "At 0.5 the attacker is guessing; at 1 the attacker is always right.",
+        "Shown one patient whose records trained the model and one whose records did not, the attack tells which "
+        "is which {low} to {high} % of the time. The gate is {gate} %; guessing gives 50 %.",
         Decimal("0.5"),
     ),
     "tpr-at-1-percent": Metric(
         "True positive rate at 1 % false positives",
         "The share of members whom an attacker recognises while wrongly naming at most 1 in 100 others. "
         "At 0.01 the attacker is guessing.",
+        "While it wrongly names 1 in 100 patients whose records were not used, the attack recognises {low} to "
+        "{high} % of those whose records were. The gate is {gate} %; guessing gives 1 %.",
         Decimal("0.01"),
     ),
     "excess": Metric(
         "Excess probability",
         "How much more often the model writes a sensitive code for patients it was trained on than for like "
         "patients it never saw. At 0 it treats both alike, on average.",
+        "For patients it was trained on, the model writes a sensitive code {low} to {high} percentage points more "
+        "often than for like patients it never saw. The gate is {gate}; to treat both alike gives 0.",
         Decimal(0),
     ),
 }

@@ -12,8 +12,9 @@ from typing import Any, Final, Self
 
 from oathbound.core import accounting
 from oathbound.core.canonical import canonical, digest
+from oathbound.core.catalogue import CATALOGUE
 from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
-from oathbound.core.finding import Auc, Finding, Measure, Measured, NotMeasurable, Threat, audit_seed
+from oathbound.core.finding import Auc, Finding, Measure, Measured, NotMeasurable, audit_seed
 from oathbound.core.gates import Verdict
 from oathbound.core.study import Policy
 from oathbound.evidence.bundle import pack
@@ -232,7 +233,7 @@ class Consortium:
             ),
             "honest_shares": honest,
             "shares": len(self.sites),
-            "dimension": 1000,
+            "dimension": self.policy.weights,
             "tail": accounting.SAMPLER_TAIL,
             "attempts": training.steps,
         }
@@ -265,7 +266,7 @@ class Consortium:
         return self
 
     def step(self, number: int, **changes: Any) -> Self:
-        """The coordinator states the steps of one round, of two."""
+        """Let the coordinator state the steps of one round, of two."""
         half = self.policy.training.steps // 2
         weights = [digest(b"first"), digest(b"half"), digest(b"last")]
         facts: dict[str, Any] = {
@@ -330,7 +331,7 @@ class Consortium:
                 "site": site,
                 "model": model,
                 "seed": seed,
-                "threat": Threat(sees="everything", knows="everything"),
+                "threat": CATALOGUE[TEST].threat,
                 "outcome": Measured(kind="measured", measures=measures, tokens=0),
             }
             run = decode(note)[0].identity

@@ -20,7 +20,9 @@ KILLED: Final = 9
 FAILED: Final = 70
 """Exit codes of a child that was killed, and of one whose work raised."""
 
-_NAMED: Final = frozenset({"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"})
+_NAMED: Final = frozenset(
+    {"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
+)
 """The audit events of effects: Python raises each just before it does what it names, the path first."""
 
 Point = Callable[[str], None]
@@ -38,7 +40,7 @@ def effects(work: Callable[[Point], object], folder: Path) -> list[str]:
         os.close(readable)
         with os.fdopen(writable, "w") as seen:
             code = _run(work, folder, lambda name: print(name, file=seen))
-        os._exit(code)  # noqa: SLF001 - the public way for a forked child to end
+        os._exit(code)
     os.close(writable)
     with os.fdopen(readable) as seen:
         names = seen.read().splitlines()
@@ -59,10 +61,10 @@ def kill(work: Callable[[Point], object], folder: Path, before: int) -> bool:
         def count(_: str) -> None:
             nonlocal left
             if left == 0:
-                os._exit(KILLED)  # noqa: SLF001 - no handler runs, no buffer is written: as SIGKILL
+                os._exit(KILLED)
             left -= 1
 
-        os._exit(_run(work, folder, count))  # noqa: SLF001 - the public way for a forked child to end
+        os._exit(_run(work, folder, count))
     code = _ended(child)
     if code not in {0, KILLED}:
         raise ChildFailed(f"the work ended with {code}")

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from oathbound.core.canonical import digest
 from oathbound.core.errors import NothingExamined, Refused
 from oathbound.core.study import Policy
-from oathbound.data.columns import columns_of
 from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
+from oathbound.data.columns import columns_of
 from oathbound.data.disclosure import rounded
 from oathbound.data.store import SiteStore
 from oathbound.evidence.predicates import Admission, Exclusion, Missing, Oath, Roots

@@ -81,7 +81,7 @@ def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> b
 
 
 def started(log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
-    """Return the checkpoint that training starts from, the log's first: taken now, or completed, if need be."""
+    """Return the checkpoint that training starts from, the log's first: taken or completed if need be."""
     notes = log.checkpoints()
     if not notes:
         return witnessed(log, operator, consortium, now)

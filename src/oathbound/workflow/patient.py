@@ -21,7 +21,7 @@ from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.rounds import read_again
 
 TO_WITHDRAW = (
-    "Tell the hospital. From the next round of training, and from the next audit on, your records are not used. "
+    "Tell the hospital. From the next round of training and the next audit on, your records are not used. "
     "A model that was trained before stays as it is; ask which ones hold you."
 )
 TO_CHECK = (
@@ -65,7 +65,11 @@ def prove(site: SiteFolder, subject: int, study: str) -> PatientProof:
     name, run = site.file.name, cohort.policy_digest
     proofs = {
         label: cohort_proof(
-            [cohort_leaf(keys[other], site=name, run=run, label=label) for other in subjects if other in keys],
+            [
+                cohort_leaf(keys[other], site=name, run=run, label=label)
+                for other in subjects
+                if other in keys
+            ],
             cohort_leaf(key, site=name, run=run, label=label),
         )
         for label, subjects in cohorts.items()

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from oathbound.core.errors import ConsentRefused, Unavailable
 from oathbound.core.study import Policy
-from oathbound.data.cohort import Cohort
 from oathbound.data.commitment import cohort_leaf, cohort_root
 from oathbound.data.consent import Permit, Request, decide
 from oathbound.data.disclosure import rounded
@@ -122,7 +121,13 @@ def gather_audit(
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
     number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
     read_again(site, store)
-    parts = {part: _audited_part(store, cohort, part, number, policy, now) for part in AUDIT_PARTS}
+    parts = {
+        part: _allowed(store, cohort.part(part), policy.consent.audit_purpose, policy, now)
+        for part in AUDIT_PARTS
+    }
+    for part, allowed in parts.items():
+        absent = cohort.part(part) - allowed
+        store.record_use(policy.study, Use(audit_label(number, part), now, absent))
     roots = {
         part: root_of(store, parts[part], site=name, run=policy.digest, label=audit_label(number, part))
         for part in AUDIT_PARTS
@@ -139,15 +144,6 @@ def gather_audit(
     )
     state(audited, secret, own, log)
     return parts
-
-
-def _audited_part(
-    store: SiteStore, cohort: Cohort, part: str, number: int, policy: Policy, now: int
-) -> frozenset[int]:
-    everybody = cohort.part(part)
-    allowed = _allowed(store, everybody, policy.consent.audit_purpose, policy, now)
-    store.record_use(policy.study, Use(audit_label(number, part), now, everybody - allowed))
-    return allowed
 
 
 def _allowed(

@@ -134,7 +134,9 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Coordinat
         gathered = _gather(session, clock())
         last = min(taken + plan.training.round_steps, plan.training.steps)
         nodes = {
-            site.file.name: _node(session, site, store, rows[site.file.name], gathered, last)
+            site.file.name: _node(
+                session, site, store, rows=rows[site.file.name], gathered=gathered, last_step=last
+            )
             for site, store in session.each_site()
         }
 
@@ -288,7 +290,7 @@ def _reserved(session: _Session, site: SiteFolder, store: SiteStore) -> _Rows:
 
 
 def _node(
-    session: _Session, site: SiteFolder, store: SiteStore, rows: _Rows, gathered: Gathered, last_step: int
+    session: _Session, site: SiteFolder, store: SiteStore, *, rows: _Rows, gathered: Gathered, last_step: int
 ) -> Node:
     """Return the site's node for one round: the rows of whom it may use, its ledger and its noise."""
     plan, policy = session.plan, session.study.policy

@@ -64,7 +64,9 @@ class Story:
             "format": "oathbound/patient-proof/v1",
             "site": "north",
             "policy": self.run,
-            "proofs": {label: cohort_proof(self.leaves(label), self.leaf(ME, label)) for label in self.cohorts},
+            "proofs": {
+                label: cohort_proof(self.leaves(label), self.leaf(ME, label)) for label in self.cohorts
+            },
         }
         return PatientProof(**(facts | changes))
 
@@ -76,7 +78,8 @@ class Story:
 def test_a_patient_learns_in_which_cohorts_they_are():
     receipt, shown = Story().check()
     assert receipt.site == "north"
-    assert {each.label: each.member for each in shown} == {label: ME in EVERYBODY[label] for label in EVERYBODY}
+    expected = {label: ME in EVERYBODY[label] for label in EVERYBODY}
+    assert {each.label: each.member for each in shown} == expected
     assert {each.label: each.as_of for each in shown}["round-2"] == NOW - 20
 
 
@@ -111,8 +114,9 @@ def test_a_receipt_of_another_hand_is_refused():
 
 def test_a_statement_of_a_log_is_no_receipt():
     story = Story()
+    statement = story.consortium.logs["north"][0]
     with pytest.raises(NotAuthentic):
-        check_patient(story.verified, story.consortium.trust(), story.consortium.logs["north"][0], story.proof())
+        check_patient(story.verified, story.consortium.trust(), statement, story.proof())
 
 
 @pytest.mark.parametrize("changes", [{"site": "east"}, {"policy": "sha256:" + 64 * "0"}])

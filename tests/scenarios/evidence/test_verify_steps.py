@@ -9,6 +9,7 @@ import pytest
 
 from oathbound.core.errors import NotAcceptable, NotAuthentic
 from oathbound.core.event import Unbounded
+from oathbound.core.finding import Threat
 from oathbound.core.gates import Verdict
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.envelope import sign
@@ -337,6 +338,18 @@ def more_admitted_than_considered() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
+def a_smaller_model_than_the_policys() -> tuple[bytes, Trust]:
+    consortium = staged(until="train")
+    consortium.train(event=consortium.event(dimension=2)).make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def an_attacker_who_is_made_stronger_than_he_was() -> tuple[bytes, Trust]:
+    threat = Threat(sees="everything", knows="everything")
+    consortium = staged(until="audit").audit(threat=threat).decide()
+    return consortium.bundle(), consortium.trust()
+
+
 def an_unbounded_charge_in_a_private_study() -> tuple[bytes, Trust]:
     consortium = staged(until="train")
     consortium.train(event=Unbounded(mechanism="unbounded", attempts=20)).make().audit().decide()
@@ -474,6 +487,8 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     another_model_than_the_one_trained: (11, NotAcceptable),
     less_noise_than_promised: (12, NotAcceptable),
     more_noise_than_promised: (12, NotAcceptable),
+    a_smaller_model_than_the_policys: (12, NotAcceptable),
+    an_attacker_who_is_made_stronger_than_he_was: (13, NotAcceptable),
     an_unbounded_charge_in_a_private_study: (12, NotAcceptable),
     a_budget_that_the_plan_breaks: (12, NotAcceptable),
     a_seed_that_was_chosen: (13, NotAcceptable),

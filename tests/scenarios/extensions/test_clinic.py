@@ -152,6 +152,16 @@ def test_an_import_that_fails_stops_the_run(verbs, python, clinic, study, change
     assert "the extension code-chain (models) cannot be loaded: RuntimeError" in ran.stderr
 
 
+def test_an_engine_that_ends_early_stops_the_run(verbs, python, clinic, study, changed):
+    lazy = changed("engine", lambda text: text.replace("while goes_on()", "while False and goes_on()"))
+    text = (study / "study.toml").read_text().replace(tables(clinic, python), tables(lazy, python))
+    (study / "study.toml").write_text(text)
+    at_sites = [[verb, "--site", site, study] for verb in ("oath", "admit") for site in SITES]
+    ran = verbs(lazy, *at_sites, ["train", study])
+    assert ran.returncode == Exit.UNAVAILABLE, ran.stderr
+    assert "the engine by-turns ended before the round did" in ran.stderr
+
+
 def test_what_is_not_installed_stops_the_run(verbs, study, tmp_path):
     ran = verbs(tmp_path, ["oath", "--site", "north", study])
     assert ran.returncode == Exit.UNAVAILABLE, ran.stderr

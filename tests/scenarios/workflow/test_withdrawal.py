@@ -42,7 +42,7 @@ def test_who_withdraws_is_in_no_later_round_and_in_no_audit(study: StudyFolder):
     left, stayed = members(north, name)[:2]
     receipts = {}
 
-    def watch(done: int, total: int, words: str = "") -> None:
+    def watch(done: int, *_: object) -> None:
         if done == 10 and not receipts:
             receipts["left"] = withdraw(north, left, now=NOW + 10)
 
@@ -87,7 +87,7 @@ def test_a_round_that_went_stale_is_followed_by_a_fresh_one(study: StudyFolder):
     hours = study.policy.consent.staleness_hours
     clock = {"now": NOW}
 
-    def watch(done: int, total: int, words: str = "") -> None:
+    def watch(done: int, *_: object) -> None:
         if done == 5:
             clock["now"] = NOW + hours * 3600 + 1
 
@@ -108,7 +108,7 @@ def test_a_round_without_enough_consents_is_refused_and_what_was_charged_stays(s
     north = study.site("north")
     kept = shutil.copy(north.consents, study.path / "before.ndjson")
 
-    def watch(done: int, total: int, words: str = "") -> None:
+    def watch(done: int, *_: object) -> None:
         if done == 3:
             lines = north.consents.read_text().splitlines()
             north.consents.write_text("\n".join(lines[:20]) + "\n")
@@ -124,7 +124,7 @@ def test_a_round_without_enough_consents_is_refused_and_what_was_charged_stays(s
 def test_a_clock_that_runs_backwards_stops_the_next_round(study: StudyFolder):
     clock = {"now": NOW}
 
-    def watch(done: int, total: int, words: str = "") -> None:
+    def watch(done: int, *_: object) -> None:
         if done == 30:
             clock["now"] = NOW - 10
 

@@ -10,8 +10,8 @@ from oathbound.core.errors import NotAuthentic, OathboundError, Unavailable, Wro
 from oathbound.core.shape import EventTransformer as Architecture
 from oathbound.core.shape import Vocabulary
 from oathbound.models.folder import read_model, write_model
-from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.model import flat
+from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import build
 
 ARCHITECTURE = Architecture(name="event-transformer", layers=1, width=8, heads=2, length=8, seed=1)

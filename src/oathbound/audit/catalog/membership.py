@@ -13,7 +13,8 @@ import numpy as np
 
 from oathbound.audit.statistics import Scores, auc, published_cost, true_positive_rate
 from oathbound.audit.target import AuditedPatients, AuditTest, Floats, RecordTarget, Target, TokenScores
-from oathbound.core.finding import Measured, Threat
+from oathbound.core.catalogue import MEMBERSHIP_THREAT
+from oathbound.core.finding import Measured
 from oathbound.core.study import AuditPlan
 
 _LEAST_LIKELY: Final = 0.2
@@ -26,10 +27,7 @@ class Membership:
 
     id = "membership"
     version = 1
-    threat = Threat(
-        sees="the probability of every token, or of the label, of a record that it presents",
-        knows="the whole record of a person, and asks whether it was trained on",
-    )
+    threat = MEMBERSHIP_THREAT
 
     def run(self, target: Target, patients: AuditedPatients, plan: AuditPlan, seed: bytes) -> Measured:  # noqa: ARG002 - part of AuditTest; nothing here is random
         """Score every patient once."""

@@ -27,8 +27,9 @@ from oathbound.audit.target import (
     Target,
     Tokens,
 )
+from oathbound.core.catalogue import DISCLOSURE_THREAT
 from oathbound.core.errors import NothingExamined
-from oathbound.core.finding import Measured, Threat
+from oathbound.core.finding import Measured
 from oathbound.core.patient import Event, Patient
 from oathbound.core.study import AuditPlan, SensitiveSet
 from oathbound.models.tokenizer import BIRTH
@@ -43,10 +44,7 @@ class SensitiveDisclosure:
 
     id = "sensitive-disclosure"
     version = 1
-    threat = Threat(
-        sees="the probabilities of the next token, at every step of a continuation",
-        knows="sex, age and the first events of a person's record, without what implies the sensitive fact",
-    )
+    threat = DISCLOSURE_THREAT
 
     def run(self, target: Target, patients: AuditedPatients, plan: AuditPlan, seed: bytes) -> Measured:
         """Estimate every carrier's probability from `plan.sensitive.chains` set-avoiding continuations."""

@@ -60,8 +60,13 @@ def _written(signed: bytes, site: Path, out: Path, form: Format) -> None:
     if not opened.consents:
         lines.append("consent    none")
     if opened.withdrawn is not None:
-        lines.append(f"withdrawn  {_day(opened.withdrawn)}: in no later round of training, and no later audit")
-    lines += [f"wrote      {out}: keep it to yourself, for it holds the patient's key", opened.how_to_withdraw]
+        lines.append(
+            f"withdrawn  {_day(opened.withdrawn)}: in no later round of training, and no later audit"
+        )
+    lines += [
+        f"wrote      {out}: keep it to yourself, for it holds the patient's key",
+        opened.how_to_withdraw,
+    ]
     data = PatientReceiptAnswer(
         site=opened.site,
         issued=opened.issued,

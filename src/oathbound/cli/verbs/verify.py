@@ -86,9 +86,7 @@ def command(
     return judgement.verdict.exit
 
 
-def _patient(
-    verified: "Verified", trust: "Trust", receipt: Path, proof: Path
-) -> tuple["PatientCohort", ...]:
+def _patient(verified: "Verified", trust: "Trust", receipt: Path, proof: Path) -> tuple["PatientCohort", ...]:
     from oathbound.cli.answers import PatientCohort
     from oathbound.evidence.patient import MAX_PROOF_FILE_BYTES, PatientProof, check_patient
     from oathbound.workflow.folders import read_file
@@ -101,7 +99,8 @@ def _patient(
 def _patient_lines(cohorts: Iterable["PatientCohort"]) -> Iterator[str]:
     for cohort in cohorts:
         said = "the patient is in it" if cohort.member else "the patient is not in it"
-        yield f"{cohort.label:<18} consents as of {datetime.fromtimestamp(cohort.as_of, UTC):%Y-%m-%d}: {said}"
+        day = f"{datetime.fromtimestamp(cohort.as_of, UTC):%Y-%m-%d}"
+        yield f"{cohort.label:<18} consents as of {day}: {said}"
 
 
 def _seconds(at: str | None) -> int:

@@ -14,7 +14,7 @@ def run(
     save: Callable[[bytes], None],
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Take steps while `goes_on`, which is asked before each. `save` gets its snapshot after each step and must be durable.
+    """Take steps while `goes_on`, asked before each. `save` gets the snapshot after each and must be durable.
 
     An interruption at any point loses at most the attempt under way, which stays charged: continue with
     `Coordinator.restore` and the highest attempt that any node's ledger holds.

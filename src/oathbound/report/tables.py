@@ -1,0 +1,255 @@
+"""The page's tables: rows of texts, taken from what was verified as it was signed; nothing is added up.
+
+A count was rounded inside its site, and one that is absent was too small to be shown.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from oathbound.core.catalogue import CATALOGUE
+from oathbound.core.event import PrivacyEvent, Unbounded
+from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measure, NotMeasurable, TruePositiveRate
+from oathbound.core.record import decimal_text
+from oathbound.evidence.predicates import Admission, Audited, Charged, Exclusion, Round
+from oathbound.evidence.verify import Verified
+from oathbound.report.figures import statistic
+
+FEWER: Final = "fewer than 10"
+"""How a count is shown that a site suppressed because it is small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose rows become cards on a narrow screen; the first cell of a row names it.
+
+    The `numbers` columns that follow the first hold short numbers.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: int = 0
+
+
+def count(value: int | None) -> str:
+    """Return a count with its thousands apart, or the words for one that was suppressed."""
+    return FEWER if value is None else f"{value:,}"
+
+
+def time(seconds: int) -> str:
+    """Return a POSIX time as a date and a time of day, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def admitted(admissions: Iterable[Admission]) -> Table:
+    """Return who was admitted at each site, and why others were not, in the site's words."""
+    return Table(
+        "Patients admitted at each site",
+        ("Site", "Considered", "Members", "Held out", "Reference", "Not admitted, and why", "Consents as of"),
+        tuple(
+            (
+                admission.site,
+                count(admission.considered),
+                count(admission.members),
+                count(admission.held_out),
+                count(admission.reference),
+                "\n".join(map(_exclusion, admission.excluded)) or "nobody",
+                time(admission.as_of),
+            )
+            for admission in admissions
+        ),
+        numbers=4,
+    )
+
+
+def _exclusion(exclusion: Exclusion) -> str:
+    return f"{exclusion.reason}: {count(exclusion.patients)}"
+
+
+def unusable(admissions: Iterable[Admission]) -> Table:
+    """Return what the sites' consents and records held that could not be used; sites without any are absent."""
+    found = (
+        (admission.site, admission.unreadable_consents, admission.rows_of_nobody, admission.absent_numbers)
+        for admission in admissions
+    )
+    return Table(
+        "What could not be used",
+        ("Site", "Consents that cannot be read", "Rows without a patient", "Values that are no number"),
+        tuple((site, *map(count, counts)) for site, *counts in found if counts != [0, 0, 0]),
+        numbers=3,
+    )
+
+
+def rounds(verified: Verified) -> Table:
+    """Return, for each site, whose records the first and the last round of training used, and the audit.
+
+    A round that took no step is left out: no record was used in it.
+    """
+    trained = {segment.round for segment in verified.training}
+    used = [each for each in verified.rounds if each.round in trained]
+    return Table(
+        "Patients left after each site had read its consents again",
+        ("Site", "Members", "First round", "Last round", "Consents last read", "Audited"),
+        tuple(
+            (
+                admission.site,
+                count(admission.members),
+                *_of_site([each for each in used if each.site == admission.site]),
+                "\n".join(_audited(each) for each in verified.audits if each.site == admission.site)
+                or "the cohort as admitted",
+            )
+            for admission in verified.admissions
+        ),
+        numbers=3,
+    )
+
+
+def _of_site(used: list[Round]) -> tuple[str, str, str]:
+    return count(used[0].members), count(used[-1].members), time(used[-1].as_of)
+
+
+def _audited(audit: Audited) -> str:
+    return f"{count(audit.members)} members, {count(audit.held_out)} held out; read {time(audit.as_of)}"
+
+
+def charged(charges: Iterable[Charged]) -> Table:
+    """Return what each site charged to each of its members, as the facts that epsilon is computed from."""
+    return Table(
+        "What each site charged to each of its members",
+        ("Site", "Steps charged", "Mechanism"),
+        tuple((each.site, count(each.event.attempts), _mechanism(each.event)) for each in charges),
+        numbers=1,
+    )
+
+
+def _mechanism(event: PrivacyEvent) -> str:
+    if isinstance(event, Unbounded):
+        return "none: no noise, no bound"
+    return (
+        f"each patient drawn with probability {decimal_text(event.sampling_rate)}, norm at most "
+        f"{count(event.ring_norm)}; noise of deviation {decimal_text(event.share_sigma)} from each of "
+        f"{event.shares} sites, of which {event.honest_shares} are relied on"
+    )
+
+
+def facts(findings: Iterable[Finding]) -> Table:
+    """Return the published facts of one test: every site, every attempt, members beside held-out."""
+    rows: list[tuple[str, ...]] = []
+    attempts: dict[str, int] = {}
+    for finding in findings:
+        attempt = attempts[finding.site] = attempts.get(finding.site, 0) + 1
+        site = finding.site if attempt == 1 else f"{finding.site}, attempt {attempt}"
+        if isinstance(finding.outcome, DidNotRun):
+            rows.append((site, "—", "—", "—", f"did not run: {finding.outcome.reason}"))
+        else:
+            rows.extend((site, *_measured(measure)) for measure in finding.outcome.measures)
+    return Table(
+        "What the sites measured, members beside held-out patients",
+        ("Site", "Measure", "Members", "Held out", "Result"),
+        tuple(rows),
+    )
+
+
+def _measured(measure: Measure) -> tuple[str, str, str, str]:
+    """Return a measure's name, what it says of members and of held-out patients, and its result."""
+    match measure:
+        case Auc():
+            name, members, held_out = f"AUC of {measure.score}", "", ""
+            result = f"AUC {statistic(measure.estimate)}, standard error {statistic(measure.standard_error)}"
+        case TruePositiveRate():
+            name = f"recognised by {measure.score}"
+            members = f"{count(measure.lower_hits)} to {count(measure.upper_hits)} of "
+            held_out = "1 % of "
+            result = "at either end of the threshold"
+        case Excess():
+            name = f"excess of {measure.score}"
+            members, held_out = (
+                f"mean {statistic(mean)}, of " for mean in (measure.member_mean, measure.held_out_mean)
+            )
+            result = (
+                f"difference {statistic(measure.estimate)}, standard error "
+                f"{statistic(measure.standard_error)}; standardised over {measure.strata}"
+            )
+        case NotMeasurable():
+            return f"{measure.metric} of {measure.score}", "—", "—", f"not measurable: {measure.reason}"
+    return name, f"{members}{count(measure.members)}", f"{held_out}{count(measure.held_out)}", result
+
+
+def not_run(verified: Verified) -> Table:
+    """Return what gave no number: asked for, tried without a gate, or known to oathbound and not asked for."""
+    rows = [
+        (
+            claim.site,
+            claim.test,
+            f"{claim.metric} of {claim.score}" if claim.score else claim.metric,
+            claim.note,
+        )
+        for claim in verified.judgement.claims
+        if claim.estimate is None
+    ]
+    gated = {(gate.test, gate.metric) for gate in verified.policy.gates}
+    findings = [found.finding for found in verified.findings]
+    for finding in findings:
+        if isinstance(finding.outcome, DidNotRun):
+            if finding.test not in {test for test, _ in gated}:
+                rows.append((finding.site, finding.test, "all of it", finding.outcome.reason))
+            continue
+        rows.extend(
+            (finding.site, finding.test, f"{measure.metric} of {measure.score}", measure.reason)
+            for measure in finding.outcome.measures
+            if isinstance(measure, NotMeasurable) and (finding.test, measure.metric) not in gated
+        )
+    tried = {test for test, _ in gated} | {finding.test for finding in findings}
+    rows.extend(
+        ("every site", test, "all of it", "no gate of the policy asks for it, and no site reported it")
+        for test in CATALOGUE
+        if test not in tried
+    )
+    return Table(
+        "What gave no result, and why", ("Site", "Test", "Measure", "Reason"), tuple(dict.fromkeys(rows))
+    )
+
+
+def digests(verified: Verified, bundle_digest: str) -> Table:
+    """Return the digests of everything that the page is about, for whoever compares them."""
+    policy, training, model = verified.policy, verified.training[0], verified.model
+    return Table(
+        "Digests and fingerprints (SHA-256)",
+        ("Of", "Digest"),
+        (
+            ("the bundle", bundle_digest),
+            ("the policy", verified.policy_digest),
+            *((f"the code of {each.distribution} {each.version}", each.digest) for each in policy.extensions),
+            ("the model", model.model),
+            ("the weights of the model", model.weights),
+            *((f"{name} of the model", value) for name, value in sorted(model.files.items())),
+            ("the first weights", training.first_weights),
+            ("the checkpoint that training started from", training.run),
+            (f"the keys of {policy.coordinator.name}, coordinator", policy.coordinator.fingerprint),
+            *((f"the keys of {site.name}", site.fingerprint) for site in policy.sites),
+            *(
+                (f"the {part} of {admission.site}", root)
+                for admission in verified.admissions
+                for part, root in (
+                    ("members", admission.roots.members),
+                    ("held-out patients", admission.roots.held_out),
+                    ("reference patients", admission.roots.reference),
+                )
+            ),
+            *((f"the members of {each.site} in round {each.round}", each.root) for each in verified.rounds),
+            *(
+                (f"the {part} of {each.site} in audit {each.number}", root)
+                for each in verified.audits
+                for part, root in (
+                    ("members", each.roots.members),
+                    ("held-out patients", each.roots.held_out),
+                )
+            ),
+            *(
+                (f"the seed of {found.finding.test} at {found.finding.site}", found.finding.seed)
+                for found in verified.findings
+            ),
+        ),
+    )
