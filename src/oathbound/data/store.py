@@ -4,6 +4,7 @@ A method that writes is one durable transaction: once it returned, no crash undo
 leaves nothing of it. Writers take turns; readers are never held up.
 """
 
+import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -99,6 +100,7 @@ class SiteStore:
     def withdraw(self, subject: int, at: int) -> int:
         """Record that a patient withdrew, and return when: the first time counts.
 
+        It ends every consent that is here, also one that by this machine's clock is given later.
         Raises `WrongInput` for somebody who never gave or denied consent here: there is nothing to withdraw.
         """
         with self._writing() as connection:
@@ -113,6 +115,7 @@ class SiteStore:
             earlier = self._withdrawals().get(subject)
             if earlier is not None and not self._consented_since(subject, earlier):
                 return int(earlier.timestamp())
+            at = max([at, *(math.ceil(each.given.timestamp()) for each in self._given(subject) if each.given)])
             connection.execute("INSERT OR REPLACE INTO withdrawal VALUES (?, ?)", (subject, at))
         return at
 
@@ -310,10 +313,12 @@ class SiteStore:
         rows = self._connection.execute("SELECT subject_id, at FROM withdrawal")
         return {subject: datetime.fromtimestamp(at, UTC) for subject, at in rows}
 
-    def _consented_since(self, subject: int, moment: datetime) -> bool:
+    def _given(self, subject: int) -> list[Consent]:
         rows = self._connection.execute("SELECT body FROM consent WHERE subject_id = ?", (subject,))
-        consents = (Consent.model_validate_json(body) for (body,) in rows)
-        return any(consent.given is not None and consent.given > moment for consent in consents)
+        return [Consent.model_validate_json(body) for (body,) in rows]
+
+    def _consented_since(self, subject: int, moment: datetime) -> bool:
+        return any(each.given is not None and each.given > moment for each in self._given(subject))
 
     def _cohort(self, study: str) -> Cohort | None:
         row = self._connection.execute("SELECT policy_digest FROM study WHERE name = ?", (study,)).fetchone()

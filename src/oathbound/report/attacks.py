@@ -117,7 +117,7 @@ def _said(claim: Claim, metric: Metric) -> str:
     if claim.lower is None or claim.upper is None or not metric.said:
         return f"{interval_text(claim)}, for a gate of {decimal_text(claim.gate)}."
     return metric.said.format(
-        low=per_cent(claim.lower), high=per_cent(claim.upper), gate=per_cent(claim.gate)
+        low=per_cent(claim.lower), high=per_cent(claim.upper), gate=decimal_text(claim.gate.scaleb(2))
     )
 
 

@@ -129,8 +129,8 @@ def statistic(value: Decimal) -> str:
 
 
 def per_cent(value: Decimal) -> str:
-    """Return a statistic, or a gate, in hundredths; nothing is rounded."""
-    return signed(_whole(value).scaleb(2)).removesuffix(".0")
+    """Return a statistic in hundredths, with its zeros; nothing is rounded."""
+    return signed(_whole(value).scaleb(2))
 
 
 def _whole(value: Decimal) -> Decimal:
@@ -141,7 +141,8 @@ def _whole(value: Decimal) -> Decimal:
 def meter(spent: Decimal, allowed: Decimal) -> Markup:
     """Return the budget as a bar: what was spent, of what the policy allows."""
     return Markup(
-        '<svg class="meter" role="img"><title>{title}</title><rect class="allowed" width="100%" height="100%"/>'
+        '<svg class="meter" role="img"><title>{title}</title>'
+        '<rect class="allowed" width="100%" height="100%"/>'
         '<rect class="spent" width="{share}%" height="100%"/></svg>'
     ).format(
         title=f"{decimal_text(spent)} spent of {decimal_text(allowed)} allowed",

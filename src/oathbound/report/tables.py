@@ -3,7 +3,7 @@
 A count was rounded inside its site, and one that is absent was too small to be shown.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -40,7 +40,7 @@ def count(value: int | None) -> str:
 
 def time(seconds: int) -> str:
     """Return a POSIX time as a date and a time of day, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d\N{NO-BREAK SPACE}%H:%M\N{NO-BREAK SPACE}UTC")
 
 
 def admitted(admissions: Iterable[Admission]) -> Table:
@@ -69,17 +69,23 @@ def _exclusion(exclusion: Exclusion) -> str:
 
 
 def unusable(admissions: Iterable[Admission]) -> Table:
-    """Return what the sites' consents and records held that could not be used; sites without any are absent."""
-    found = (
-        (admission.site, admission.unreadable_consents, admission.rows_of_nobody, admission.absent_numbers)
-        for admission in admissions
-    )
+    """Return what could not be used of the sites' consents and records; a site without any is left out."""
+    found = ((admission.site, "\n".join(_unusable(admission))) for admission in admissions)
     return Table(
-        "What could not be used",
-        ("Site", "Consents that cannot be read", "Rows without a patient", "Values that are no number"),
-        tuple((site, *map(count, counts)) for site, *counts in found if counts != [0, 0, 0]),
-        numbers=3,
+        "What could not be used, and was left out",
+        ("Site", "Left out"),
+        tuple(row for row in found if row[1]),
     )
+
+
+def _unusable(admission: Admission) -> Iterator[str]:
+    for what, number in (
+        ("consents that cannot be read", admission.unreadable_consents),
+        ("rows without a patient", admission.rows_of_nobody),
+        ("values that are no number", admission.absent_numbers),
+    ):
+        if number != 0:
+            yield f"{what}: {count(number)}"
 
 
 def rounds(verified: Verified) -> Table:
@@ -91,7 +97,7 @@ def rounds(verified: Verified) -> Table:
     used = [each for each in verified.rounds if each.round in trained]
     return Table(
         "Patients left after each site had read its consents again",
-        ("Site", "Members", "First round", "Last round", "Consents last read", "Audited"),
+        ("Site", "Admitted", "In the first round", "In the last round", "Consents last read", "Audited"),
         tuple(
             (
                 admission.site,
@@ -178,7 +184,7 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
 
 
 def not_run(verified: Verified) -> Table:
-    """Return what gave no number: asked for, tried without a gate, or known to oathbound and not asked for."""
+    """Return what gave no number: what a gate asks for, what was tried without one, and what nobody tried."""
     rows = [
         (
             claim.site,

@@ -20,7 +20,7 @@ class Said:
 class Metric:
     """A metric in words. `chance` is its value for a model that remembers nobody.
 
-    `said` is a sentence for `str.format` with the ends `low` and `high` of an interval, and the `gate`, all in
+    `said` is a sentence for `str.format`: the ends `low` and `high` of an interval, and the `gate`, in
     hundredths.
     """
 
@@ -62,24 +62,24 @@ METRICS: Final = {
         "AUC",
         "How often a patient whose records trained the model scores higher than one whose records did not. "
         "At 0.5 the attacker is guessing; at 1 the attacker is always right.",
-        "Shown one patient whose records trained the model and one whose records did not, the attack tells which "
-        "is which {low} to {high} % of the time. The gate is {gate} %; guessing gives 50 %.",
+        "Shown one patient whose records trained the model and one whose records did not, the attack "
+        "tells which is which {low} to {high} % of the time. The gate is {gate} %; guessing gives 50 %.",
         Decimal("0.5"),
     ),
     "tpr-at-1-percent": Metric(
-        "True positive rate at 1 % false positives",
+        "true positive rate at 1 % false positives",
         "The share of members whom an attacker recognises while wrongly naming at most 1 in 100 others. "
         "At 0.01 the attacker is guessing.",
-        "While it wrongly names 1 in 100 patients whose records were not used, the attack recognises {low} to "
-        "{high} % of those whose records were. The gate is {gate} %; guessing gives 1 %.",
+        "While it wrongly names 1 in 100 patients whose records were not used, the attack recognises "
+        "{low} to {high} % of those whose records were. The gate is {gate} %; guessing gives 1 %.",
         Decimal("0.01"),
     ),
     "excess": Metric(
-        "Excess probability",
+        "excess probability",
         "How much more often the model writes a sensitive code for patients it was trained on than for like "
         "patients it never saw. At 0 it treats both alike, on average.",
-        "For patients it was trained on, the model writes a sensitive code {low} to {high} percentage points more "
-        "often than for like patients it never saw. The gate is {gate}; to treat both alike gives 0.",
+        "For patients it was trained on, the model writes a sensitive code {low} to {high} percentage points "
+        "more often than for like patients it never saw. The gate is at {gate}; treating both alike gives 0.",
         Decimal(0),
     ),
 }

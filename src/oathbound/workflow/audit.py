@@ -20,7 +20,7 @@ from oathbound.train.messages import weight_bytes
 from oathbound.workflow.extensions import load
 from oathbound.workflow.families import read_model
 from oathbound.workflow.folders import SiteFolder, StudyFolder
-from oathbound.workflow.notary import Consortium, standing, state, stated
+from oathbound.workflow.notary import Consortium, check_clock, standing, state, stated
 from oathbound.workflow.records import patients_of, source_of
 from oathbound.workflow.rounds import AUDIT_PARTS, gather_audit
 
@@ -45,6 +45,7 @@ def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple
             raise NotAcceptable(f"{model} is not the model that this study trained")
         earlier = stated(own, Found, consortium.parties)
         if {found.finding.test for found in earlier} < set(battery_of(policy)):
+            check_clock(log, consortium, now)
             nonce = secret.audit_nonce(policy.digest)
             audited = _patients(
                 site, store, policy, gather_audit(site, store, policy, run=run, now=now, own=own, log=log)

@@ -48,6 +48,12 @@ def state(predicate: Predicate, secret: Secret, *logs: Log) -> None:
             log.append(leaf)
 
 
+def deliver(own: Log, log: Log) -> None:
+    """Append to the study's log what a site has stated in its own, and a crash kept from the study's."""
+    for leaf in own.leaves():
+        log.append(leaf)
+
+
 def stated(log: Log, kind: type[_P], parties: Mapping[str, Party]) -> list[_P]:
     """Return the predicates of one kind in a log, in order. `parties` are the study's, by name."""
     trusted = {party.fingerprint: party for party in parties.values()}
@@ -70,7 +76,7 @@ def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> b
     """
     note = log.checkpoint()
     if note is None or decode(note)[0].size < log.size:
-        _check_clock(note, consortium, now)
+        check_clock(log, consortium, now)
         if operator.name == consortium.policy.coordinator.name:
             # before the checkpoint: one that a site has to refuse could never be completed
             check_complete(log, consortium)
@@ -122,11 +128,12 @@ def check_complete(log: Log, consortium: Consortium) -> None:
         _check_own(site, consortium.policy, log.leaves())
 
 
-def _check_clock(note: bytes | None, consortium: Consortium, now: int) -> None:
-    """Refuse to witness a log at an earlier time than before: nobody could verify it."""
+def check_clock(log: Log, consortium: Consortium, now: int) -> None:
+    """Refuse to go on with a log at an earlier time than it was last witnessed at: nobody could verify it."""
     trusted = {party.fingerprint: party for party in consortium.parties.values()}
-    times = [seen.time for seen in witnesses(note, trusted)] if note else []
-    if times and now < max(times) - CLOCK_SKEW_SECONDS:
+    witnessed_at = ([seen.time for seen in witnesses(note, trusted)] for note in reversed(log.checkpoints()))
+    times = next(filter(None, witnessed_at), [now])
+    if now < max(times) - CLOCK_SKEW_SECONDS:
         raise Unavailable(
             "this machine's clock is behind the time at which the log was witnessed last",
             hint="set the clock right, and try again",
@@ -145,6 +152,8 @@ def _cosigned(note: bytes, log: Log, operator: Secret, consortium: Consortium, n
         note, consortium.parties[operator.name], origin(consortium.policy, operator.name)
     )
     expected = {site.file.name for site in consortium.sites} - {operator.name} - _names(note, consortium)
+    if expected:
+        check_clock(log, consortium, now)
     for site in consortium.sites:
         if site.file.name in expected:
             if operator.name == consortium.policy.coordinator.name:

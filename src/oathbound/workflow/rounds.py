@@ -18,7 +18,7 @@ from oathbound.data.store import SiteStore, Use
 from oathbound.evidence.log import Log
 from oathbound.evidence.predicates import Admission, Audited, AuditRoots, Round
 from oathbound.workflow.folders import SiteFolder
-from oathbound.workflow.notary import state, stated
+from oathbound.workflow.notary import deliver, state, stated
 
 AUDIT_PARTS = ("members", "held_out")
 
@@ -84,15 +84,10 @@ def gather_site(
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
     last = latest_round(site, policy)
     with site.log(policy) as own:
+        deliver(own, log)
+        _check_clock(site, own, now)
         if last is not None and last.round == number:
-            state(last, secret, own, log)
             return last, cohort.members - store.uses(policy.study)[round_label(number)].absent
-        before = [each.as_of for each in stated(own, Admission, {name: secret.party()})]
-        before += [last.as_of] if last is not None else []
-        if now < max(before, default=0):
-            raise Unavailable(
-                f"by this machine's clock {name} read its consents in the future", hint="set the clock right"
-            )
         read_again(site, store)
         members = _allowed(store, cohort.members, policy.consent.training_purpose, policy, now)
         if len(members) < policy.audit.minimum_patients:
@@ -117,8 +112,13 @@ def gather_site(
 def gather_audit(
     site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, now: int, own: Log, log: Log
 ) -> Mapping[str, frozenset[int]]:
-    """State whose records the site uses in an audit, and return the patients, by part of the cohort."""
+    """State whose records the site uses in an audit, and return the patients, by part of the cohort.
+
+    Raises `Unavailable` when this machine's clock is behind the last consents that the site stated.
+    """
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
+    deliver(own, log)
+    _check_clock(site, own, now)
     number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
     read_again(site, store)
     parts = {
@@ -144,6 +144,21 @@ def gather_audit(
     )
     state(audited, secret, own, log)
     return parts
+
+
+def _check_clock(site: SiteFolder, own: Log, now: int) -> None:
+    """Refuse a time before one at which the site says that it read its consents."""
+    mine = {site.file.name: site.secret().party()}
+    reads: list[Admission | Round | Audited] = [
+        *stated(own, Admission, mine),
+        *stated(own, Round, mine),
+        *stated(own, Audited, mine),
+    ]
+    if now < max((read.as_of for read in reads), default=now):
+        raise Unavailable(
+            f"by this machine's clock {site.file.name} read its consents in the future",
+            hint="set the clock right",
+        )
 
 
 def _allowed(

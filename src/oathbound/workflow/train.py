@@ -129,6 +129,8 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Coordinat
     engine = _engine(study)
     rows = {site.file.name: _reserved(session, site, store) for site, store in session.each_site()}
     coordinator = _coordinator(session)
+    # A crash ends a round: what it took is stated of it, before another reads the consents again.
+    _state_segment(session, _newest_round(session), coordinator)
     hours = study.policy.consent.staleness_hours
     while (taken := _steps_stated(session)) < plan.training.steps:
         gathered = _gather(session, clock())
@@ -154,7 +156,7 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Coordinat
         )
         if goes_on():
             raise Unavailable(f"the engine {study.study.run.engine} ended before the round did")
-        _state_segment(session, gathered, coordinator)
+        _state_segment(session, gathered.number, coordinator)
     return coordinator
 
 
@@ -172,7 +174,7 @@ def _gather(session: _Session, now: int) -> Gathered:
     policy, segments = session.study.policy, session.segments()
     over = segments[-1].round if segments else 0
     latest = [each for site in session.sites if (each := latest_round(site, policy)) is not None]
-    newest = max((each.round for each in latest), default=0)
+    newest = _newest_round(session)
     number = newest + 1
     if newest > over and all(is_fresh(each.as_of, policy, now) for each in latest if each.round == newest):
         number = newest
@@ -190,12 +192,18 @@ def _gather(session: _Session, now: int) -> Gathered:
     )
 
 
+def _newest_round(session: _Session) -> int:
+    """Return the number of the last round that any site stated its cohort of, 0 before the first."""
+    latest = (latest_round(site, session.study.policy) for site in session.sites)
+    return max((each.round for each in latest if each is not None), default=0)
+
+
 def _steps_stated(session: _Session) -> int:
     segments = session.segments()
     return segments[-1].last_step if segments else 0
 
 
-def _state_segment(session: _Session, gathered: Gathered, coordinator: Coordinator) -> None:
+def _state_segment(session: _Session, number: int, coordinator: Coordinator) -> None:
     """State the steps that a round took; a round that went stale before its first step took none."""
     segments, progress = session.segments(), coordinator.progress
     first_step = 1 + (segments[-1].last_step if segments else 0)
@@ -204,7 +212,7 @@ def _state_segment(session: _Session, gathered: Gathered, coordinator: Coordinat
     segment = TrainedWithTrustedAggregator(
         policy_digest=session.study.policy.digest,
         run=session.run,
-        round=gathered.number,
+        round=number,
         first_step=first_step,
         last_step=progress.step,
         attempts=progress.attempt,

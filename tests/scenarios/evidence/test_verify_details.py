@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from oathbound.core.canonical import canonical, digest
+from oathbound.core.catalogue import CATALOGUE
+from oathbound.core.catalogue import CATALOGUE
 from oathbound.core.errors import NotAcceptable, NotAuthentic
-from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, Threat, audit_seed
+from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, audit_seed
 from oathbound.core.gates import Verdict
 from oathbound.evidence.contents import Contents
 from oathbound.evidence.keys import Secret
@@ -71,7 +73,7 @@ def disclosed(*measures: Any) -> Consortium:
             site=site,
             model=model,
             seed=audit_seed(policy=policy, model=model, nonce=nonce, test=test, site=site),
-            threat=Threat(sees="everything", knows="everything"),
+            threat=CATALOGUE["sensitive-disclosure"].threat,
             outcome=Measured(kind="measured", measures=measures, tokens=0),
         )
         run = consortium.found[site][0].run
@@ -208,6 +210,46 @@ def no_members() -> Consortium:
     return staged(until="admit").admit(members=0, held_out=10).start().train().make().audit().decide()
 
 
+def nobody_to_hold_out() -> Consortium:
+    consortium = staged(until="admit").admit(members=10, held_out=0).start()
+    for number in (1, 2):
+        consortium.gather(number, members=10).step(number)
+    return consortium.charge().make().audit_cohort(members=10, held_out=0).audit(members=10).decide()
+
+
+def more_members_than_the_whole_plan() -> Consortium:
+    consortium = staged(until="admit").admit(members=1005, held_out=430, considered=2000)
+    return consortium.start().train().make().audit().decide()
+
+
+def more_steps_than_attempts() -> Consortium:
+    consortium = staged(until="train").gather(1).step(1).gather(2).step(2, attempts=19)
+    return consortium.charge(event=consortium.event(attempts=20)).make().audit().decide()
+
+
+def a_round_without_steps() -> Consortium:
+    consortium = staged(until="train").gather(1).step(1).gather(2).step(2).gather(3)
+    last = {"first_weights": digest(b"last"), "last_weights": digest(b"last"), "attempts": 20}
+    consortium.step(2, round=3, first_step=21, last_step=20, **last)
+    return consortium.charge().make().audit().decide()
+
+
+def an_audit_by_consents_from_before_the_admission() -> Consortium:
+    consortium = staged(until="admit").admit(as_of=NOW + 250).start()
+    for number in (1, 2):
+        consortium.gather(number, as_of=NOW + 260).step(number)
+    return consortium.charge().make(at=NOW).audit_cohort(as_of=NOW + 100).audit().decide()
+
+
+def an_audit_by_consents_from_before_the_model() -> Consortium:
+    consortium = staged(until="make").make(at=NOW + 1000)
+    return consortium.audit_cohort(as_of=NOW + 100).audit().decide(at=NOW + 1000)
+
+
+def an_audit_of_held_out_who_were_not_admitted() -> Consortium:
+    return staged(until="audit").audit_cohort(held_out=220).audit().decide()
+
+
 def an_admission_by_consents_of_the_future() -> Consortium:
     consortium = staged(until="admit").admit(as_of=NOW + 301).start()
     for number in (1, 2):
@@ -239,9 +281,7 @@ def a_private_charge_in_a_study_without_privacy() -> Consortium:
 
 
 def an_event_without_an_epsilon() -> Consortium:
-    budget = Consortium.of().policy.budget.plain() | {"delta": "1e-17"}
-    consortium = staged(until="train", budget=budget)
-    return consortium.train(event=consortium.event(dimension=2**40)).make().audit().decide()
+    return Consortium.finished(budget=Consortium.of().policy.budget.plain() | {"delta": "1e-27"})
 
 
 def fewer_held_out_than_audited() -> Consortium:
@@ -282,6 +322,10 @@ DETAILS: dict[Callable[[], Consortium], tuple[int, type[Exception], str]] = {
     a_site_as_its_own_witness: (7, NotAcceptable, "has 0 of 1 witnesses"),
     no_members: (10, NotAcceptable, "admitted no members"),
     an_admission_by_consents_of_the_future: (10, NotAcceptable, "the admission of north rests"),
+    nobody_to_hold_out: (10, NotAcceptable, "or none to hold out"),
+    more_members_than_the_whole_plan: (10, NotAcceptable, "more members than the policy plans"),
+    more_steps_than_attempts: (11, NotAcceptable, "took more steps than it made attempts"),
+    a_round_without_steps: (11, NotAcceptable, "the steps of round 3 do not follow"),
     more_charges_than_attempts: (11, NotAcceptable, "do not fit those of the training"),
     a_model_that_is_not_its_files: (11, NotAcceptable, "not the one that the training made"),
     a_private_charge_in_a_study_without_privacy: (12, NotAcceptable, "without privacy"),
@@ -289,6 +333,9 @@ DETAILS: dict[Callable[[], Consortium], tuple[int, type[Exception], str]] = {
     fewer_members_than_audited: (13, NotAcceptable, "on other patients than it audited"),
     fewer_held_out_than_audited: (13, NotAcceptable, "on other patients than it audited"),
     an_audit_of_members_who_were_not_admitted: (13, NotAcceptable, "more patients than it admitted"),
+    an_audit_of_held_out_who_were_not_admitted: (13, NotAcceptable, "more patients than it admitted"),
+    an_audit_by_consents_from_before_the_admission: (13, NotAcceptable, "before there was a model"),
+    an_audit_by_consents_from_before_the_model: (13, NotAcceptable, "before there was a model"),
     an_excess_on_members_who_were_not_audited: (13, NotAcceptable, "on other patients than it audited"),
     an_excess_on_held_out_who_were_not_audited: (13, NotAcceptable, "on other patients than it audited"),
     another_version_of_the_test: (13, NotAcceptable, "is not all that the test measures"),

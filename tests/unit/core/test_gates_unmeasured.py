@@ -105,6 +105,14 @@ def test_an_auc_that_is_wide_on_both_sides_asks_for_more_patients():
     assert "would settle it" in judgement.claims[0].note
 
 
+def test_a_refusal_names_what_failed_and_not_what_was_left_out():
+    gate = EXCESS_GATE.model_copy(update={"at_most": Decimal("-0.9")})
+    findings = [found("north", excess(25), test=gate.test), found("south", test=gate.test)]
+    judgement = judge((gate,), PLAN, SITES, findings)
+    assert judgement.verdict is Verdict.FAIL
+    assert "emission at north is at least" in judgement.sentence
+
+
 def test_findings_are_asked_for():
     with pytest.raises(NothingExamined, match="no findings"):
         judge((GATE,), PLAN, SITES, [])

@@ -65,3 +65,48 @@ def test_a_contradiction_is_named(changes, said):
 def test_a_policy_is_named_by_the_digest_of_all_of_it():
     assert Policy.parse(policy().plain(), what="policy").digest == policy().digest
     assert policy(purpose="Another").digest != policy().digest
+
+
+VOCABULARY = {"codes": ["a", "b"], "edges": {}, "ages": [], "gaps": []}
+FEATURES = {"present": ["a"], "numbers": [], "label": {"code": "b"}}
+SEQUENCES = {"name": "event-transformer", "layers": 1, "width": 8, "heads": 1, "length": 8, "seed": 1}
+ROWS = {"name": "logistic-regression"}
+AUDIT = {"alpha": "0.05", "minimum_patients": 20}
+SENSITIVE = {"name": "s", "codes": ["b"], "implied_by": [], "prompt_events": 1, "horizon": 1, "chains": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "vocabulary", "features"), [(SEQUENCES, VOCABULARY, None), (ROWS, None, FEATURES)]
+)
+def test_a_model_sees_what_its_kind_sees(model, vocabulary, features):
+    assert (
+        policy(model=model, vocabulary=vocabulary, features=features, audit=AUDIT).model.name == model["name"]
+    )
+
+
+@pytest.mark.parametrize("model", [SEQUENCES, ROWS])
+@pytest.mark.parametrize("both", [True, False])
+def test_a_model_sees_nothing_else(model, both):
+    with pytest.raises(WrongInput, match=r"sees (a vocabulary|features), and no"):
+        policy(
+            model=model,
+            vocabulary=VOCABULARY if both else None,
+            features=FEATURES if both else None,
+            audit=AUDIT,
+        )
+
+
+@pytest.mark.parametrize("key", ["codes", "implied_by"])
+def test_what_is_sensitive_is_in_the_vocabulary(key):
+    with pytest.raises(WrongInput, match="a code that vocabulary does not list: c"):
+        policy(audit=AUDIT | {"sensitive": SENSITIVE | {key: ["c"]}})
+
+
+def test_a_classifier_says_no_codes_that_could_be_sensitive():
+    with pytest.raises(WrongInput, match="for models of a vocabulary"):
+        policy(model=ROWS, vocabulary=None, features=FEATURES, audit=AUDIT | {"sensitive": SENSITIVE})
+
+
+def test_a_model_from_elsewhere_is_named_with_its_code():
+    with pytest.raises(WrongInput, match="extensions names none"):
+        policy(model={"name": "oracle", "options": {}, "seed": 1}, audit=AUDIT)

@@ -41,6 +41,11 @@ def test_a_number_that_is_not_exact_is_refused(amount):
         Dose.parse({"amount": amount, "unit": "mg"}, what="the dose")
 
 
+def test_a_text_that_is_no_number_is_said_to_be_none():
+    with pytest.raises(WrongInput, match="amount: not a decimal number such as"):
+        Dose.parse({"amount": "ten", "unit": "mg"}, what="the dose")
+
+
 def test_a_bare_number_is_told_to_be_quoted():
     for amount in (1, 0.5):
         with pytest.raises(WrongInput, match=f'write the number in quotes: "{amount}"'):
@@ -49,7 +54,7 @@ def test_a_bare_number_is_told_to_be_quoted():
 
 @pytest.mark.parametrize("amount", ["NaN", "sNaN", "Infinity", "-Infinity"])
 def test_a_decimal_that_is_no_number_is_refused(amount):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="not a decimal number"):
         Dose(amount=Decimal(amount), unit="mg")
 
 

@@ -13,6 +13,8 @@ from oathbound.core.gates import Attempted, judge
 from oathbound.core.study import Policy
 from oathbound.evidence.predicates import (
     Admission,
+    Audited,
+    AuditRoots,
     Charged,
     Found,
     ModelMade,
@@ -79,6 +81,31 @@ POLICY = {
         {"test": "membership", "metric": "tpr-at-1-percent", "at_most": "0.03"},
         {"test": "sensitive-disclosure", "metric": "excess", "at_most": "0.01"},
     ],
+}
+
+HEART = {
+    "vocabulary": None,
+    "features": {
+        "present": ["sex"],
+        "numbers": [
+            {"code": "chol", "centre": "240", "scale": "50", "missing": ["0"]},
+            {"code": "age", "centre": "50", "scale": "10", "missing": []},
+        ],
+        "label": {"code": "num", "at_least": "1"},
+    },
+    "model": {"name": "logistic-regression"},
+    "audit": {"alpha": "0.05", "minimum_patients": 20},
+    "gates": [{"test": "membership", "metric": "auc", "at_most": "0.55"}],
+}
+"""What makes the policy that of a classifier."""
+
+EXTENSION = {
+    "group": "audits",
+    "name": "shadow",
+    "distribution": "hospital-audits",
+    "version": "2.1",
+    "digest": digest(b"extension"),
+    "measures": {"advantage": ["ratio"]},
 }
 
 THREATS = {
@@ -171,6 +198,9 @@ def admission(site: str, simulated: str | None) -> Admission:
         "source": "meds",
         "schema_digest": digest(b"schema"),
         "considered": 5850,
+        "unreadable_consents": 0,
+        "rows_of_nobody": 0,
+        "absent_numbers": 40,
         "excluded": [
             {"reason": "no consent to training", "patients": 1240},
             {"reason": "consent withdrawn", "patients": 150},
@@ -183,6 +213,52 @@ def admission(site: str, simulated: str | None) -> Admission:
         "roots": {part: digest(f"{site} {part}".encode()) for part in ("members", "held_out", "reference")},
     }
     return Admission.parse(data | ({"simulated": simulated} if simulated else {}), what="admission")
+
+
+def rounds(site: str, policy_digest: str) -> list[Round]:
+    """Two rounds that were trained, between which somebody withdrew, and one that took no step."""
+    return [
+        Round(
+            policy_digest=policy_digest,
+            site=site,
+            run=digest(b"start"),
+            round=number,
+            as_of=STARTED + 10_000 * number,
+            members=members,
+            root=digest(f"{site} round {number}".encode()),
+        )
+        for number, members in ((1, 2400), (2, 2395), (3, 2360))
+    ]
+
+
+def segment(number: int, policy_digest: str) -> TrainedWithTrustedAggregator:
+    """Half of the steps: of round 1, or of round 3, for round 2 took no step."""
+    weights = (digest(b"first"), digest(b"half"), digest(b"last"))
+    return TrainedWithTrustedAggregator(
+        policy_digest=policy_digest,
+        run=digest(b"start"),
+        round=2 * number - 1,
+        first_step=150 * number - 149,
+        last_step=150 * number,
+        attempts=150 * number,
+        first_weights=weights[number - 1],
+        last_weights=weights[number],
+    )
+
+
+def audited(site: str, policy_digest: str) -> Audited:
+    return Audited(
+        policy_digest=policy_digest,
+        site=site,
+        run=digest(b"made"),
+        number=1,
+        as_of=STARTED + 60_000,
+        members=2350,
+        held_out=1195,
+        roots=AuditRoots(
+            members=digest(f"{site} audit".encode()), held_out=digest(f"{site} audit held out".encode())
+        ),
+    )
 
 
 def charged(site: str, policy: Policy) -> Charged:
@@ -219,7 +295,6 @@ def make() -> Make:
             attempts.append(Attempted(finding=each.finding, attempt=seen[key]))
         charges = tuple(charged(site.name, policy) for site in policy.sites)
         event = charges[0].event
-        weights = digest(b"last")
         return Verified(
             policy=policy,
             policy_digest=policy.digest,
@@ -227,37 +302,15 @@ def make() -> Make:
             model=ModelMade(
                 policy_digest=policy.digest,
                 run=digest(b"start"),
-                weights=weights,
+                weights=digest(b"last"),
                 files={"model.safetensors": digest(b"file"), "config.json": digest(b"config")},
                 model=digest(b"model"),
             ),
-            training=(
-                TrainedWithTrustedAggregator(
-                    policy_digest=policy.digest,
-                    run=digest(b"start"),
-                    round=1,
-                    first_step=1,
-                    last_step=300,
-                    attempts=300,
-                    first_weights=digest(b"first"),
-                    last_weights=weights,
-                ),
-            ),
-            rounds=tuple(
-                Round(
-                    policy_digest=policy.digest,
-                    site=site.name,
-                    run=digest(b"start"),
-                    round=1,
-                    as_of=STARTED,
-                    members=3_000,
-                    root=digest(b"round"),
-                )
-                for site in policy.sites
-            ),
+            training=(segment(1, policy.digest), segment(2, policy.digest)),
+            rounds=tuple(each for site in policy.sites for each in rounds(site.name, policy.digest)),
             admissions=tuple(admission(site.name, simulated) for site in policy.sites),
             charges=charges,
-            audits=(),
+            audits=tuple(audited(site.name, policy.digest) for site in policy.sites),
             findings=tuple(found),
             epsilon=None if policy.budget is None else accounting.epsilon(event, policy.budget.delta),
             judgement=judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), attempts),

@@ -1,0 +1,84 @@
+from decimal import Decimal
+
+import pytest
+
+from oathbound.core.catalogue import CATALOGUE, check_gates, is_whole, listed
+from oathbound.core.errors import WrongInput
+from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, Threat
+from oathbound.evidence.keys import Secret
+from oathbound.testing.consortium import policy_for
+
+SECRETS = [Secret.generate(name) for name in ("coordinator", "north", "east")]
+POLICY = policy_for(SECRETS)
+WITHOUT_SENSITIVE = policy_for(SECRETS, audit={"alpha": "0.05", "minimum_patients": 20})
+EXCESS = Excess(
+    kind="excess",
+    score="emission",
+    estimate=Decimal(0),
+    standard_error=Decimal("0.01"),
+    member_mean=Decimal(0),
+    held_out_mean=Decimal(0),
+    members=50,
+    held_out=50,
+    strata="none",
+)
+TOO_FEW = NotMeasurable(kind="not-measurable", metric="excess", score="emission", reason="too few")
+
+
+def finding(*measures, test="sensitive-disclosure", version=1, threat=None):
+    outcome = (
+        Measured(kind="measured", measures=measures, tokens=1)
+        if measures
+        else DidNotRun(kind="did-not-run", reason="no power")
+    )
+    return Finding(
+        test=test,
+        version=version,
+        site="north",
+        model="sha256:" + "a" * 64,
+        seed="sha256:" + "0" * 64,
+        threat=threat or CATALOGUE["sensitive-disclosure"].threat,
+        outcome=outcome,
+    )
+
+
+def test_a_finding_is_whole_with_every_score_measured_or_not_or_none_at_all():
+    for whole in (finding(EXCESS), finding(TOO_FEW), finding()):
+        assert is_whole(whole, POLICY)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        finding(EXCESS, version=2),
+        finding(EXCESS, test="divination"),
+        finding(EXCESS, threat=Threat(sees="little", knows="little")),
+        finding(EXCESS, TOO_FEW),
+        finding(EXCESS.model_copy(update={"score": "loss"})),
+        finding(TOO_FEW.model_copy(update={"metric": "auc"})),
+    ],
+)
+def test_another_test_version_or_set_of_scores_is_not_whole(other):
+    assert not is_whole(other, POLICY)
+
+
+def test_what_is_sensitive_must_be_listed_to_be_measured():
+    assert listed("sensitive-disclosure", WITHOUT_SENSITIVE) is None
+    assert listed("membership", WITHOUT_SENSITIVE) == listed("membership", POLICY)
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ({"test": "divination", "metric": "auc"}, "no audit test is called divination"),
+        ({"test": "membership", "metric": "excess"}, "membership does not measure excess"),
+        ({"test": "sensitive-disclosure", "metric": "excess"}, "cannot be measured in this study"),
+    ],
+)
+def test_a_gate_that_nothing_could_meet_is_refused(gate, said):
+    policy = WITHOUT_SENSITIVE.model_copy(
+        update={"gates": (POLICY.gates[0].model_copy(update=gate), *POLICY.gates)}
+    )
+    check_gates(WITHOUT_SENSITIVE)
+    with pytest.raises(WrongInput, match=said):
+        check_gates(policy)
