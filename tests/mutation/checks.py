@@ -22,11 +22,16 @@ _CALLS = ("check", "refuse", "verify")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One thing taken out. `lines` are those of its statement, and `apply` may be called once, in a fork."""
+    """One thing taken out. `apply` may be called once, in a fork.
+
+    A test must reach one of `lines` to notice; those that reach `refusal`, what a condition guards, are likely
+    to.
+    """
 
     name: str
     path: Path
     lines: range
+    refusal: range
     tree: ast.Module
     apply: Edit
 
@@ -44,14 +49,20 @@ def mutants_of(path: Path, module: str) -> list[Mutant]:
     seen: Counter[str] = Counter()
     mutants = []
     for qualified, function in _functions(tree, ""):
-        for statement, what, apply in _edits(function):
+        for statement, refusal, what, apply in _edits(function):
             name = f"{module} {qualified}: {what}"
             seen[name] += 1
             if seen[name] > 1:
                 name += f" #{seen[name]}"
-            lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
-            mutants.append(Mutant(name, path, lines, tree, apply))
+            mutants.append(Mutant(name, path, _lines(statement), _lines(*refusal), tree, apply))
     return mutants
+
+
+def _lines(*statements: ast.stmt) -> range:
+    if not statements:
+        return range(0)
+    last = statements[-1]
+    return range(statements[0].lineno, (last.end_lineno or last.lineno) + 1)
 
 
 def _within(code: CodeType) -> Iterator[CodeType]:
@@ -72,17 +83,19 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
             )
 
 
-def _edits(function: Function) -> Iterator[tuple[ast.stmt, str, Edit]]:
-    """Yield statement, description and edit of all that can be taken out of a function."""
+def _edits(function: Function) -> Iterator[tuple[ast.stmt, list[ast.stmt], str, Edit]]:
+    """Yield statement, guarded statements, description and edit of all that can be taken out."""
     asked = _names_asked(function)
     for body, place in _statements(function):
         statement = body[place]
         early = isinstance(statement, ast.Return) and body is not function.body
         if isinstance(statement, ast.Raise) or early or _is_check(statement):
-            yield statement, f"no `{_said(statement)}`", _skip(body, place)
-        where = _head(statement) if isinstance(statement, (ast.If, ast.While)) else statement
+            yield statement, [], f"no `{_said(statement)}`", _skip(body, place)
+        where, guarded = statement, list[ast.stmt]()
+        if isinstance(statement, (ast.If, ast.While)):
+            where, guarded = _head(statement), statement.body
         for what, edit in _within_statement(statement, function, asked):
-            yield where, what, edit
+            yield where, guarded, what, edit
 
 
 def _within_statement(statement: ast.stmt, function: Function, asked: set[str]) -> Iterator[tuple[str, Edit]]:

@@ -106,9 +106,13 @@ class Reach:
                     self.tests[path, line].append((took, number))
 
     def of(self, mutant: Mutant) -> list[pytest.Item]:
-        """Return the tests that reach a mutant's lines, the quickest first."""
-        found = {test for line in mutant.lines for test in self.tests[str(mutant.path), line]}
-        return [self.items[number] for _, number in sorted(found)]
+        """Return the tests that reach a mutant's lines: first those that are refused there, and quick ones."""
+        refused = self._reaching(mutant, mutant.refusal)
+        found = sorted(self._reaching(mutant, mutant.lines), key=lambda test: (test not in refused, test))
+        return [self.items[number] for _, number in found]
+
+    def _reaching(self, mutant: Mutant, lines: range) -> set[tuple[float, int]]:
+        return {test for line in lines for test in self.tests[str(mutant.path), line]}
 
 
 def _traced(item: pytest.Item, paths: set[str], out: Path) -> Callable[[], int]:
@@ -187,6 +191,7 @@ def _in_forks(jobs: Iterable[Callable[[], int]]) -> Iterator[int]:
     codes: dict[int, int] = {}
     running: dict[int, int] = {}
     sys.stdout.flush()
+    gc.freeze()  # what is shared with the forks is then not copied to count its references
     for number, job in enumerate(jobs):
         if len(running) == (os.cpu_count() or 1):
             _reap(running, codes)

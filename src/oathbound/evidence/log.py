@@ -178,6 +178,13 @@ class Log:
             raise NotAuthentic(f"the log {self._path} holds a leaf twice, or leaves after an unfinished file")
         for data in self.checkpoints():
             self._checkpoint_size = self._check(data).size
+        self._copy_latest()
+
+    def _copy_latest(self) -> None:
+        """Bring the copy of the latest checkpoint up to date, if a crash came between the two."""
+        latest, copy = self.checkpoint(), self._path / "checkpoint"
+        if latest is not None and not (copy.exists() and _read(copy) == latest):
+            _write(copy, latest)
 
     def _entries(self, number: int) -> list[bytes]:
         """Return the leaves in the widest file of this number; none when there is no file."""

@@ -16,8 +16,11 @@ from oathbound.evidence.predicates import Admission, Audited, Charged, Exclusion
 from oathbound.evidence.verify import Verified
 from oathbound.report.figures import statistic
 
-FEWER: Final = "fewer than 10"
+FEWER: Final = "fewer\N{NO-BREAK SPACE}than\N{NO-BREAK SPACE}10"
 """How a count is shown that a site suppressed because it is small."""
+
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+"""English whatever the locale is, for the same bundle gives the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,10 @@ def count(value: int | None) -> str:
 
 
 def time(seconds: int) -> str:
-    """Return a POSIX time as a date and a time of day, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d\N{NO-BREAK SPACE}%H:%M\N{NO-BREAK SPACE}UTC")
+    """Return a POSIX time as a date and a time of day, UTC, which a line breaks only between the two."""
+    at = datetime.fromtimestamp(seconds, UTC)
+    date = (str(at.day), _MONTHS[at.month - 1], str(at.year))
+    return "\N{NO-BREAK SPACE}".join(date) + f", {at:%H:%M}\N{NO-BREAK SPACE}UTC"
 
 
 def admitted(admissions: Iterable[Admission]) -> Table:

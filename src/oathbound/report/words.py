@@ -63,7 +63,8 @@ METRICS: Final = {
         "How often a patient whose records trained the model scores higher than one whose records did not. "
         "At 0.5 the attacker is guessing; at 1 the attacker is always right.",
         "Shown one patient whose records trained the model and one whose records did not, the attack "
-        "tells which is which {low} to {high} % of the time. The gate is {gate} %; guessing gives 50 %.",
+        "tells which is which {low} to {high}\N{NO-BREAK SPACE}% of the time. "
+        "The gate is {gate}\N{NO-BREAK SPACE}%; guessing gives 50\N{NO-BREAK SPACE}%.",
         Decimal("0.5"),
     ),
     "tpr-at-1-percent": Metric(
@@ -71,7 +72,8 @@ METRICS: Final = {
         "The share of members whom an attacker recognises while wrongly naming at most 1 in 100 others. "
         "At 0.01 the attacker is guessing.",
         "While it wrongly names 1 in 100 patients whose records were not used, the attack recognises "
-        "{low} to {high} % of those whose records were. The gate is {gate} %; guessing gives 1 %.",
+        "{low} to {high}\N{NO-BREAK SPACE}% of those whose records were. "
+        "The gate is {gate}\N{NO-BREAK SPACE}%; guessing gives 1\N{NO-BREAK SPACE}%.",
         Decimal("0.01"),
     ),
     "excess": Metric(

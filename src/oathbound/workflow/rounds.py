@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from oathbound.core.errors import ConsentRefused, Unavailable
+from oathbound.core.errors import ConsentRefused, Refused, Unavailable
 from oathbound.core.study import Policy
 from oathbound.data.commitment import cohort_leaf, cohort_root
 from oathbound.data.consent import Permit, Request, decide
@@ -87,7 +87,13 @@ def gather_site(
         deliver(own, log)
         _check_clock(site, own, now)
         if last is not None and last.round == number:
-            return last, cohort.members - store.uses(policy.study)[round_label(number)].absent
+            use = store.uses(policy.study).get(round_label(number))
+            if use is None:
+                raise Refused(
+                    f"{name} has stated its cohort of round {number}, which its state does not hold",
+                    hint="restore the newest state.sqlite there: what was charged must not be forgotten",
+                )
+            return last, cohort.members - use.absent
         read_again(site, store)
         members = _allowed(store, cohort.members, policy.consent.training_purpose, policy, now)
         if len(members) < policy.audit.minimum_patients:

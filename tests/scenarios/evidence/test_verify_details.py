@@ -9,7 +9,6 @@ import pytest
 
 from oathbound.core.canonical import canonical, digest
 from oathbound.core.catalogue import CATALOGUE
-from oathbound.core.catalogue import CATALOGUE
 from oathbound.core.errors import NotAcceptable, NotAuthentic
 from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, audit_seed
 from oathbound.core.gates import Verdict
@@ -362,6 +361,7 @@ def test_a_detail_is_named(lie: Callable[[], Consortium]):
         {"honest_shares": 3},
         {"shares": 3},
         {"tail": Decimal(0)},
+        {"dimension": 7},
         {"share_sigma": Decimal(20_000)},
     ],
     ids=lambda event: next(iter(event)),

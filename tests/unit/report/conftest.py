@@ -1,7 +1,10 @@
 """Verified bundles made by hand: what `verify` would return, without the cryptography that it took."""
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,7 @@ from oathbound.evidence.predicates import (
     TrainedWithTrustedAggregator,
 )
 from oathbound.evidence.verify import STEPS, Verified
+from oathbound.report.page import render
 
 SITES = ("north", "river", "south")
 STARTED = 1_763_000_000
@@ -356,7 +360,7 @@ def undecided(make: Make) -> Verified:
 
 
 @pytest.fixture
-def build() -> dict[str, Callable]:
+def build() -> dict[str, Any]:
     """The parts of a finding, for tests that make their own."""
     return {
         "finding": finding,
@@ -364,4 +368,35 @@ def build() -> dict[str, Callable]:
         "did_not_run": did_not_run,
         "auc": auc,
         "harmless": harmless,
+        "heart": HEART,
+        "extension": EXTENSION,
+        "policy": POLICY,
     }
+
+
+class Text(HTMLParser):
+    """The words of a page; the cells of a table are apart."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self._style = "", False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):  # noqa: ARG002 - the parser's signature
+        self._style = tag == "style"
+
+    def handle_endtag(self, tag):
+        self._style = False
+        if tag in {"td", "th", "li", "dt", "dd", "p", "caption"}:
+            self.text += " "
+
+    def handle_data(self, data):
+        if not self._style:
+            self.text += data
+
+
+@pytest.fixture
+def text_of() -> Callable[[Verified], str]:
+    """Return a function that makes the words of a verified bundle's page, with single spaces."""
+    return lambda verified: re.sub(r"\s+", " ", Text(render(verified, bundle_digest=digest(b"bundle"))).text)
