@@ -24,8 +24,8 @@ _CALLS = ("check", "refuse", "verify")
 class Mutant:
     """One thing taken out. `apply` may be called once, in a fork.
 
-    A test must reach one of `lines` to notice; those that reach `refusal`, what a condition guards, are likely
-    to.
+    A test must reach one of `lines` to notice; those that reach `refusal`, what a condition guards, are the
+    likeliest to.
     """
 
     name: str

@@ -15,6 +15,7 @@ from oathbound.core.finding import Finding
 from oathbound.core.record import Count, Digest, Exact, Name, Record, Text
 from oathbound.evidence.patient import Allowed
 from oathbound.evidence.predicates import Admission, Seconds
+from oathbound.workflow.extensions import Pin
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 PathText = Annotated[
@@ -249,6 +250,15 @@ class PatientCohort(Record):
     label: str = Field(description="Which cohort.", examples=["round-1"])
     as_of: Seconds = Field(description="When the consents for it were read.")
     member: bool
+
+
+class ExtensionsAnswer(Answer):
+    """`extensions`: what is installed that a study can name, as it pins it."""
+
+    format: Literal["oathbound/extensions/v1"] = "oathbound/extensions/v1"
+    extensions: tuple[Pin, ...] = Field(
+        description="What cannot be pinned is not listed; stderr says why."
+    )
 
 
 class TopicAnswer(Record):

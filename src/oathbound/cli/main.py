@@ -21,6 +21,7 @@ from oathbound.cli.verbs import (
     data,
     demo,
     explain,
+    extensions,
     init,
     join,
     oath,
@@ -63,7 +64,7 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., int | None]:
     return run_it
 
 
-VERBS = (init, join, oath, check, admit, train, audit, release, verify, report, explain, demo, completion)
+VERBS = (init, join, extensions, oath, check, admit, train, audit, release, verify, report, explain, demo, completion)
 """In the order of a study, as help shows them."""
 
 for module in VERBS:

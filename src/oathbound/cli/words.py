@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, NotMeasurable, TruePositiveRate
 from oathbound.core.gates import EVERYWHERE, Judgement
-from oathbound.core.study import Budget
+from oathbound.core.study import Budget, Policy
 
 
 def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
@@ -16,6 +16,12 @@ def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
     return (
         f"epsilon {spent}{budget.epsilon}, delta {budget.delta:.0e}, per {budget.unit}, {budget.neighbours}"
     )
+
+
+def extension_lines(policy: Policy) -> Iterator[str]:
+    """Yield one line for each piece of code from outside oathbound that the study runs."""
+    for each in policy.extensions:
+        yield f"{each.name} ({each.group}) of {each.distribution} {each.version}, {each.digest}"
 
 
 def finding_lines(finding: Finding) -> Iterator[str]:

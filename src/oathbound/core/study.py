@@ -197,6 +197,10 @@ class AuditPlan(Record):
     )
 
 
+Metric = Literal["auc", "tpr-at-1-percent", "excess"]
+"""A kind of measure that a finding can hold."""
+
+
 class Extension(Record):
     """Code from outside oathbound that the study runs: an entry point, of one installed distribution.
 
@@ -210,7 +214,7 @@ class Extension(Record):
     distribution: Name = Field(description="The installed distribution that holds it.")
     version: Annotated[Text, Field(max_length=100)] = Field(description="The distribution's version.")
     digest: Digest = Field(description="The digest of the distribution's files (spec/extensions.md).")
-    measures: dict[Name, tuple[Name, ...]] | None = Field(
+    measures: dict[Metric, tuple[Name, ...]] | None = Field(
         default=None, description="An audit test's metrics, and the scores that each of its findings reports."
     )
 
@@ -293,6 +297,8 @@ class Policy(Record):
         if isinstance(self.model, ExtensionModel):
             if self.extension("models", self.model.name) is None:
                 raise ValueError(f"no model is called {self.model.name}, and extensions names none")
+            if (self.vocabulary is None) == (self.features is None):
+                raise ValueError(f"{self.model.name} sees a vocabulary or features: one of them")
         elif isinstance(self.model, EventTransformer):
             if self.vocabulary is None or self.features is not None:
                 raise ValueError(f"{self.model.name} sees a vocabulary, and no features")

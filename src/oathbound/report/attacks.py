@@ -73,10 +73,10 @@ class Attack:
 def grounds(verified: Verified) -> Iterator[Ground]:
     """Yield, for each gate of the policy, what decides it."""
     for gate in verified.policy.gates:
-        yield _ground(gate, _of_gate(gate, verified.judgement.claims))
+        yield _ground(gate, _of_gate(gate, verified.judgement.claims), len(verified.policy.sites))
 
 
-def _ground(gate: Gate, claims: list[Claim]) -> Ground:
+def _ground(gate: Gate, claims: list[Claim], sites: int) -> Ground:
     """Return what decides one gate, as `core.gates` does.
 
     That is the worst failure, of any site; else what was not measured; else the claim over all sites that
@@ -86,9 +86,10 @@ def _ground(gate: Gate, claims: list[Claim]) -> Ground:
     failed = [claim for claim in claims if claim.state is Verdict.FAIL]
     missing = [claim for claim in claims if claim.estimate is None]
     if missing and not failed:
+        where = tuple(dict.fromkeys(claim.site for claim in missing))
         return Ground(
             question=_question(gate.test),
-            said=f"Not measured at {', '.join(dict.fromkeys(claim.site for claim in missing))}.",
+            said=f"Not measured at {'any site' if len(where) == sites else ', '.join(where)}.",
             source=f"{gate.test}, {metric.name}",
             plot=Markup(""),
             state=Verdict.INCONCLUSIVE.value,

@@ -190,37 +190,35 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
 
 def not_run(verified: Verified) -> Table:
     """Return what gave no number: what a gate asks for, what was tried without one, and what nobody tried."""
-    rows = [
-        (
-            claim.site,
-            claim.test,
-            f"{claim.metric} of {claim.score}" if claim.score else claim.metric,
-            claim.note,
-        )
-        for claim in verified.judgement.claims
-        if claim.estimate is None
-    ]
+    sites: dict[tuple[str, str, str], list[str]] = {}
+    for site, test, measure, reason in _not_run(verified):
+        sites.setdefault((test, measure, reason), []).append(site)
+    return Table(
+        "What gave no result, and why",
+        ("Test", "Measure", "Reason", "Sites"),
+        tuple((*what, ", ".join(dict.fromkeys(where))) for what, where in sites.items()),
+    )
+
+
+def _not_run(verified: Verified) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the site, the test, the measure and the reason."""
+    for claim in verified.judgement.claims:
+        if claim.estimate is None:
+            what = f"{claim.metric} of {claim.score}" if claim.score else claim.metric
+            yield claim.site, claim.test, what, claim.note
     gated = {(gate.test, gate.metric) for gate in verified.policy.gates}
+    tests = {test for test, _ in gated}
     findings = [found.finding for found in verified.findings]
     for finding in findings:
         if isinstance(finding.outcome, DidNotRun):
-            if finding.test not in {test for test, _ in gated}:
-                rows.append((finding.site, finding.test, "all of it", finding.outcome.reason))
+            if finding.test not in tests:
+                yield finding.site, finding.test, "all of it", finding.outcome.reason
             continue
-        rows.extend(
-            (finding.site, finding.test, f"{measure.metric} of {measure.score}", measure.reason)
-            for measure in finding.outcome.measures
-            if isinstance(measure, NotMeasurable) and (finding.test, measure.metric) not in gated
-        )
-    tried = {test for test, _ in gated} | {finding.test for finding in findings}
-    rows.extend(
-        ("every site", test, "all of it", "no gate of the policy asks for it, and no site reported it")
-        for test in CATALOGUE
-        if test not in tried
-    )
-    return Table(
-        "What gave no result, and why", ("Site", "Test", "Measure", "Reason"), tuple(dict.fromkeys(rows))
-    )
+        for measure in finding.outcome.measures:
+            if isinstance(measure, NotMeasurable) and (finding.test, measure.metric) not in gated:
+                yield finding.site, finding.test, f"{measure.metric} of {measure.score}", measure.reason
+    for test in sorted(CATALOGUE.keys() - tests - {finding.test for finding in findings}):
+        yield "every site", test, "all of it", "no gate of the policy asks for it, and no site reported it"
 
 
 def digests(verified: Verified, bundle_digest: str) -> Table:

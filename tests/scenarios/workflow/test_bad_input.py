@@ -155,7 +155,7 @@ def test_a_folder_that_names_no_study(run, tmp_path: Path):
 
 def test_demo_does_not_touch_somebodys_study(run, example: Path):
     before = {path: path.stat().st_mtime_ns for path in example.rglob("*")}
-    refused(run("demo", example), 2, "something else than a demo")
+    refused(run("demo", example), 2, "something else than this demo")
     assert {path: path.stat().st_mtime_ns for path in example.rglob("*")} == before
 
 

@@ -132,6 +132,30 @@ def test_hostile_texts_stay_texts(make, build):
     assert page.text.count(hostile) == 3 + 1  # purpose, simulation, and the reason: in the facts and below
 
 
+def test_hostile_codes_reasons_and_versions_stay_texts(make, build):
+    hostile = '</style><script>alert(1)</script>"><b onclick=x>'
+    features = build["heart"]["features"]
+    label = features["label"] | {"code": hostile}
+    number = features["numbers"][0] | {"code": f"{hostile}2"}
+    verified = make(
+        build["harmless"]()[:3],
+        changes=build["heart"]
+        | {
+            "features": features | {"label": label, "numbers": [number]},
+            "extensions": [build["extension"] | {"version": hostile}],
+        },
+    )
+    first, *others = verified.admissions
+    reasons = (first.excluded[0].model_copy(update={"reason": hostile}),)
+    verified = replace(verified, admissions=(first.model_copy(update={"excluded": reasons}), *others))
+    page = Page(render(verified, bundle_digest=BUNDLE))
+    assert not {"script", "b"} & set(page.elements)
+    assert "onclick" not in {name for name, _ in page.attributes}
+    assert (
+        page.text.count(hostile) == 6
+    )  # label, number, reason; the version before, in and after the promise
+
+
 def test_the_same_bundle_gives_the_same_bytes(verified):
     assert render(verified, bundle_digest=BUNDLE) == render(verified, bundle_digest=BUNDLE)
 
@@ -179,15 +203,16 @@ def test_without_privacy_the_page_says_unbounded_and_no_epsilon(undecided):
 def test_what_did_not_run_is_listed_with_its_reason(undecided):
     text = words(undecided)
     section = text[text.index("What was not run, and why") : text.index("What was verified")]
-    assert "river sensitive-disclosure excess did not run: too few carriers of a sensitive code" in section
-    assert "south sensitive-disclosure excess there is no finding" in section
-    assert "river membership tpr-at-1-percent of loss not measurable: fewer than 437 held-out" in section
+    assert "sensitive-disclosure excess did not run: too few carriers of a sensitive code river" in section
+    assert "sensitive-disclosure excess there is no finding south" in section
+    assert "tpr-at-1-percent of loss not measurable: fewer than 437 held-out patients river" in section
 
 
 def test_a_test_that_no_site_ran_is_named(make, build):
     text = words(make(build["harmless"]()[:3]))
     assert "No site reported a finding of this test." in text
-    assert "south sensitive-disclosure excess there is no finding" in text
+    assert "sensitive-disclosure excess there is no finding north, river, south" in text
+    assert "Not measured at any site." in text
 
 
 def test_a_measure_without_a_gate_that_gave_nothing_is_listed_too(make, build):
@@ -199,8 +224,8 @@ def test_a_measure_without_a_gate_that_gave_nothing_is_listed_too(make, build):
     ]
     text = words(make(found))
     section = text[text.index("What was not run, and why") : text.index("What was verified")]
-    assert "north embedding-probe all of it the model has no embeddings" in section
-    assert "south embedding-probe auc of probe too few patients" in section
+    assert "embedding-probe all of it the model has no embeddings north" in section
+    assert "embedding-probe auc of probe too few patients south" in section
 
 
 def test_every_attempt_is_shown(make, build):
@@ -215,7 +240,7 @@ def test_limits_are_said_before_the_details(passed):
     limits = text[text.index("Before you rely on this") : text.index("What was promised")]
     assert "every witness is a party to the study" in limits
     assert "The aggregator was trusted. registry saw what each site sent" in limits
-    assert "The hospitals are simulated. north, river, south:" in limits
+    assert "The hospitals are simulated. Every site:" in limits
 
 
 def test_some_simulated_is_not_all(passed):

@@ -7,8 +7,10 @@ import pytest
 
 from oathbound.core.canonical import digest
 from oathbound.core.gates import Verdict
+from oathbound.evidence.verify import verify
 from oathbound.report.attacks import grounds
 from oathbound.report.page import render
+from oathbound.testing.consortium import NOW, Consortium
 
 
 def test_each_gate_has_one_ground_in_words_that_can_be_repeated(passed):
@@ -104,7 +106,10 @@ def test_a_test_that_nobody_asked_for_is_among_what_was_not_run(make, build, tex
     found = [each for each in build["harmless"]() if each.finding.test == "membership"]
     text = text_of(make(found, changes=build["heart"]))
     section = text[text.index("What was not run") : text.index("What this proves")]
-    assert "every site sensitive-disclosure all of it no gate of the policy asks for it" in section
+    assert (
+        "sensitive-disclosure all of it no gate of the policy asks for it, and no site reported it every site"
+        in section
+    )
 
 
 def test_a_classifier_is_described(make, build, text_of):
@@ -143,3 +148,11 @@ def test_fifty_sites_with_the_longest_names_are_all_on_the_page(make, build, tex
     sites = [{"name": name, "fingerprint": digest(name.encode())} for name in names]
     text = text_of(make(found, changes={"sites": sites}))
     assert all(f"{name} 5,850 2,400 1,200 400 " in text for name in names)
+
+
+def test_a_bundle_that_was_verified_is_told(text_of):
+    consortium = Consortium.finished()
+    text = text_of(verify(consortium.bundle(), consortium.trust(), at=NOW + 1000))
+    assert "Training took 2 rounds." in text
+    assert "500 members, 215 held out; read" in text
+    assert "each of 2 sites" in text

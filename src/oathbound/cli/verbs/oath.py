@@ -9,7 +9,7 @@ from oathbound.cli.verbs.options import FormatOption, SiteOption, StudyArgument
 def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
     """At a site: show the policy, and swear to it."""
     from oathbound.cli.answers import OathAnswer
-    from oathbound.cli.words import privacy_words
+    from oathbound.cli.words import extension_lines, privacy_words
     from oathbound.workflow.folders import StudyFolder
     from oathbound.workflow.oath import swear
 
@@ -24,7 +24,9 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
             f"privacy     {privacy_words(policy.budget)}",
             f"aggregator  {policy.aggregator}",
             f"consent     {consent.training_purpose} to train, {consent.audit_purpose} to audit",
+            f"rounds      consents are read again after at most {policy.training.round_steps} steps",
             f"gates       {gates}",
+            *(f"runs code   {line}" for line in extension_lines(policy)),
             f"{site} swore to {oath.policy_digest}",
         )
     )
