@@ -256,9 +256,7 @@ class ExtensionsAnswer(Answer):
     """`extensions`: what is installed that a study can name, as it pins it."""
 
     format: Literal["oathbound/extensions/v1"] = "oathbound/extensions/v1"
-    extensions: tuple[Pin, ...] = Field(
-        description="What cannot be pinned is not listed; stderr says why."
-    )
+    extensions: tuple[Pin, ...] = Field(description="What cannot be pinned is not listed; stderr says why.")
 
 
 class TopicAnswer(Record):

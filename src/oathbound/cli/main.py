@@ -64,7 +64,22 @@ def guarded(command: Callable[..., int | None]) -> Callable[..., int | None]:
     return run_it
 
 
-VERBS = (init, join, extensions, oath, check, admit, train, audit, release, verify, report, explain, demo, completion)
+VERBS = (
+    init,
+    join,
+    extensions,
+    oath,
+    check,
+    admit,
+    train,
+    audit,
+    release,
+    verify,
+    report,
+    explain,
+    demo,
+    completion,
+)
 """In the order of a study, as help shows them."""
 
 for module in VERBS:

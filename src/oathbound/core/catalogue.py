@@ -54,7 +54,9 @@ def listed(test: str, policy: Policy) -> Listed | None:
     if test not in CATALOGUE:
         extension = policy.extension("audits", test)
         measures = extension.measures if extension else None
-        metrics = {metric: frozenset(scores) for metric, scores in (measures or {}).items()}
+        metrics: dict[str, frozenset[str]] = {
+            metric: frozenset(scores) for metric, scores in (measures or {}).items()
+        }
         return Listed(1, metrics, threat=None) if metrics else None
     if not isinstance(policy.model, EventTransformer):
         return OF_OTHERS.get(test)

@@ -334,10 +334,10 @@ def _sentence(verdict: Verdict, claims: tuple[Claim, ...]) -> str:
     claim = next(claim for claim in needed if claim.state is Verdict.INCONCLUSIVE)
     if claim.estimate is None:
         return f"undecided: {_subject(claim)}: {claim.note}"
-    return (
-        f"undecided: {_subject(claim)} lies between {claim.lower} and {claim.upper}, "
-        f"and so does the gate {claim.gate}; {claim.note}"
-    )
+    said = f"undecided: {_subject(claim)} lies between {claim.lower} and {claim.upper}"
+    if claim.upper is not None and claim.upper <= claim.gate:
+        return f"{said}, below the gate {claim.gate}; but {claim.note}"
+    return f"{said}, and so does the gate {claim.gate}; {claim.note}"
 
 
 def _subject(claim: Claim) -> str:

@@ -115,7 +115,9 @@ class SiteStore:
             earlier = self._withdrawals().get(subject)
             if earlier is not None and not self._consented_since(subject, earlier):
                 return int(earlier.timestamp())
-            at = max([at, *(math.ceil(each.given.timestamp()) for each in self._given(subject) if each.given)])
+            at = max(
+                [at, *(math.ceil(each.given.timestamp()) for each in self._given(subject) if each.given)]
+            )
             connection.execute("INSERT OR REPLACE INTO withdrawal VALUES (?, ?)", (subject, at))
         return at
 

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
 from oathbound.evidence import note
+from oathbound.evidence.durable import make_folder, replace_file
 from oathbound.evidence.envelope import MAX_ENVELOPE_BYTES
 from oathbound.evidence.merkle import leaf_hash, root
 
@@ -45,8 +46,8 @@ class Log:
         Raises `Unavailable` when another writer holds it, `NotAuthentic` when its files are inconsistent.
         """
         try:
-            _make_folder(path / "tile" / "entries")
-            _make_folder(path / "checkpoints")
+            make_folder(path / "tile" / "entries")
+            make_folder(path / "checkpoints")
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise Unavailable(f"the log {path} cannot be opened: {error.strerror}") from None
@@ -235,33 +236,7 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, data: bytes) -> None:
     """Replace the file, so that after any crash it is wholly the old one or wholly the new one."""
-    unfinished = path.with_name(path.name + ".new")
     try:
-        _make_folder(path.parent)
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        _synchronise(path.parent)
+        replace_file(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise Unavailable(f"the log's file {path} cannot be written: {error.strerror}") from None
-
-
-def _make_folder(path: Path) -> None:
-    if path.is_dir():
-        return
-    _make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    _synchronise(path.parent)
-
-
-def _synchronise(folder: Path) -> None:
-    """Make the folder's list of names durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

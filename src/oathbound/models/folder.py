@@ -17,6 +17,7 @@ from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest, digest_o
 from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.record import Record
 from oathbound.core.shape import Architecture, EventTransformer, ExtensionModel, Features, Vocabulary
+from oathbound.evidence.durable import make_folder, synchronise
 from oathbound.models.family import Encoder, Family, Maker, encoder_of, unfilled
 from oathbound.models.model import Model
 
@@ -176,14 +177,14 @@ def _appearing(path: Path) -> Iterator[Path]:
     if path.exists():
         raise WrongInput(f"{path} is already there", hint="move it away, or write to another folder")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield partial
-            _sync(partial)
+            synchronise(partial)
             partial.chmod(0o755)
             partial.rename(path)
-            _sync(path.parent)
+            synchronise(path.parent)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -191,11 +192,3 @@ def _appearing(path: Path) -> Iterator[Path]:
         raise Unavailable(
             f"{path} cannot be written: {error.strerror}", hint="is the disk full, or read-only?"
         ) from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

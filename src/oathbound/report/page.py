@@ -18,7 +18,17 @@ from oathbound.evidence.predicates import Admission
 from oathbound.evidence.verify import Verified
 from oathbound.report.attacks import attacks, grounds
 from oathbound.report.figures import meter, signed
-from oathbound.report.tables import admitted, charged, count, digests, not_run, rounds, time, unusable
+from oathbound.report.tables import (
+    admitted,
+    charged,
+    count,
+    digests,
+    not_run,
+    rounds,
+    time,
+    trained,
+    unusable,
+)
 from oathbound.report.words import VERDICTS
 
 GREATEST_FACTOR: Final = 1000
@@ -45,7 +55,7 @@ def render(verified: Verified, *, bundle_digest: str) -> str:
         unusable=unusable(verified.admissions),
         rounds=rounds(verified),
         missing=_missing(verified.policy.features),
-        last_read=max(each.as_of for each in verified.rounds),
+        last_read=max(each.as_of for each in trained(verified)),
         charged=charged(verified.charges),
         attacks=tuple(attacks(verified)),
         confidences=tuple(dict.fromkeys(c.confidence for c in verified.judgement.claims if c.confidence)),

@@ -93,13 +93,15 @@ def _unusable(admission: Admission) -> Iterator[str]:
             yield f"{what}: {count(number)}"
 
 
-def rounds(verified: Verified) -> Table:
-    """Return, for each site, whose records the first and the last round of training used, and the audit.
+def trained(verified: Verified) -> list[Round]:
+    """Return the sites' rounds that took steps; of any other, no record was used."""
+    taken = {segment.round for segment in verified.training}
+    return [each for each in verified.rounds if each.round in taken]
 
-    A round that took no step is left out: no record was used in it.
-    """
-    trained = {segment.round for segment in verified.training}
-    used = [each for each in verified.rounds if each.round in trained]
+
+def rounds(verified: Verified) -> Table:
+    """Return, for each site, the members in the first and the last round of training, and the audited."""
+    used = trained(verified)
     return Table(
         "Patients left after each site had read its consents again",
         ("Site", "Admitted", "In the first round", "In the last round", "Consents last read", "Audited"),

@@ -1,9 +1,9 @@
 """Kill a process before each effect that outlives it, one effect at a time.
 
 For tests of whatever keeps state in a folder: a verb, an engine, a store. An effect is a file that is opened
-for writing, a write that is synchronised, a rename, a link, a folder made, a name removed, or an SQLite COMMIT.
-Between two of them a crash leaves the same folder, so killing before each leaves every folder that a killed
-process can leave. What a power cut leaves besides is `oathbound.testing.powercut`'s to say.
+to be written, a write that is synchronised, a rename, a link, a folder made, a name removed, or an SQLite
+COMMIT. Between two of them a crash leaves the same folder, so killing before each leaves every folder that a
+killed process can leave. A power cut also loses what was not synchronised; that is not tried here.
 
 The work runs in a forked child. Fork from a process without threads: torch with one, polars not yet used.
 """
@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 KILLED: Final = 9
 FAILED: Final = 70
@@ -52,7 +53,7 @@ def effects(work: Callable[[Point], object], folder: Path) -> list[str]:
 def kill(work: Callable[[Point], object], folder: Path, before: int) -> bool:
     """Run the work in a child that ends abruptly before effect number `before`, from 0.
 
-    Returns whether it was killed: False if the work has fewer effects. Raises `ChildFailed` if it raised first.
+    Return whether it was killed: not if the work has fewer effects. Raises `ChildFailed` if it raised first.
     """
     child = os.fork()
     if child == 0:
@@ -87,26 +88,13 @@ def _run(work: Callable[[Point], object], folder: Path, point: Point) -> int:
 
 
 def _watch(folder: Path, point: Point) -> None:
-    def inside(path: object) -> str | None:
-        if not isinstance(path, (str, bytes, os.PathLike)):
-            return None
-        absolute = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - `resolve` would follow a link
-        return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else None
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _NAMED and (name := _inside(arguments[0], folder)) and _changes(event, arguments):
+            point(f"{event.removeprefix('os.')} {name}")
 
     def traced(statement: str) -> None:
         if statement == "COMMIT":
             point("sqlite commit")
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in _NAMED or (name := inside(arguments[0])) is None:
-            return
-        there = os.path.lexists(arguments[0])
-        if event == "open":
-            changes = arguments[2] & os.O_TRUNC if there else arguments[2] & os.O_CREAT
-        else:
-            changes = there != (event == "os.mkdir")
-        if changes:
-            point(f"{event.removeprefix('os.')} {name}")
 
     connect = sqlite3.connect
 
@@ -115,13 +103,29 @@ def _watch(folder: Path, point: Point) -> None:
         connection.set_trace_callback(traced)
         return connection
 
-    def synchronise(_: int) -> None:
-        # A killed process has lost nothing that it wrote: only a power cut tells what was synchronised.
+    def synchronise(_: object) -> None:
+        # A killed process loses nothing that it wrote: only a power cut tells what was synchronised.
         point("fsync")
 
-    sqlite3.connect = connected
-    os.fsync = synchronise
+    mock.patch.object(sqlite3, "connect", connected).start()
+    mock.patch.object(os, "fsync", synchronise).start()
     sys.addaudithook(hook)
+
+
+def _inside(path: object, folder: Path) -> str | None:
+    """Return a path below the folder, relative to it; None for another path, or for an open file's number."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return None
+    absolute = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - `resolve` would follow a link
+    return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else None
+
+
+def _changes(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Return whether an event changes the disk: removing what is not there does not."""
+    there = os.path.lexists(arguments[0])
+    if event == "open":
+        return bool(arguments[2] & (os.O_TRUNC if there else os.O_CREAT))
+    return there != (event == "os.mkdir")
 
 
 def _ended(child: int) -> int:

@@ -28,6 +28,7 @@ from pydantic import Field
 from oathbound.core.errors import NotAuthentic, Refused, Unavailable, WrongInput
 from oathbound.core.record import Exact, Name, Record, Text
 from oathbound.core.study import Member, Policy, Study
+from oathbound.evidence.durable import replace_file
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
 from oathbound.evidence.steps import origin
@@ -251,19 +252,11 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     `mode` is less what the process' mask takes away.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        replace_file(path, data, mode=mode)
+    except BlockingIOError:
+        raise Unavailable(
+            f"another oathbound is writing {path}", hint="wait until it has ended, then try again"
+        ) from None
     except OSError as error:
         raise Unavailable(
             f"{path} cannot be written: {error.strerror}", hint="is the disk full, or read-only?"

@@ -155,7 +155,9 @@ def test_each_attempt_spends_part_of_the_error_rate():
     often.decide()
     first = check(once).judgement.claims
     last = check(often).judgement.claims
-    assert max(claim.upper for claim in last if claim.upper) > max(claim.upper for claim in first if claim.upper)
+    assert max(claim.upper for claim in last if claim.upper) > max(
+        claim.upper for claim in first if claim.upper
+    )
 
 
 def test_a_patient_who_withdrew_cannot_come_back_in_a_later_round():
@@ -230,7 +232,9 @@ def test_a_coordinator_cannot_witness_itself():
             sign_checkpoint(
                 origin(consortium.policy, "coordinator"),
                 int(note.split(b"\n")[1]),
-                root([leaf_hash(leaf) for leaf in consortium.logs["coordinator"]][: int(note.split(b"\n")[1])]),
+                root(
+                    [leaf_hash(leaf) for leaf in consortium.logs["coordinator"]][: int(note.split(b"\n")[1])]
+                ),
                 consortium.secrets["coordinator"],
             ),
             consortium.secrets["coordinator"],

@@ -109,7 +109,7 @@ EXTENSION = {
     "distribution": "hospital-audits",
     "version": "2.1",
     "digest": digest(b"extension"),
-    "measures": {"advantage": ["ratio"]},
+    "measures": {"auc": ["ratio"]},
 }
 
 THREATS = {
