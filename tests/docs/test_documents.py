@@ -96,7 +96,7 @@ def test_nothing_is_claimed_that_is_never_claimed():
                 assert claim not in text, page
 
 
-COMMAND = re.compile(r"(?:^\s*\$ |`)oathbound ([a-z][^`\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^\s*\$ |`)oathbound ([a-z][^`\n|]*)", re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 

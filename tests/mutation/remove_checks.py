@@ -106,7 +106,7 @@ class Reach:
                     self.tests[path, line].append((took, number))
 
     def of(self, mutant: Mutant) -> list[pytest.Item]:
-        """Return the tests that reach a mutant's lines; first those that are refused there, then the quick."""
+        """Return the tests that reach a mutant's lines, those that are refused there first, then the quick."""
         refused = self._reaching(mutant, mutant.refusal)
         found = sorted(self._reaching(mutant, mutant.lines), key=lambda test: (test not in refused, test))
         return [self.items[number] for _, number in found]

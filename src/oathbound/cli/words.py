@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, NotMeasurable, TruePositiveRate
 from oathbound.core.gates import EVERYWHERE, Judgement
+from oathbound.core.record import decimal_text
 from oathbound.core.study import Budget, Policy
 
 
@@ -12,10 +13,8 @@ def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
     """Return the budget of a policy, and what was spent of it, with delta, unit and neighbouring relation."""
     if budget is None:
         return "none: no bound holds for any member"
-    spent = "" if epsilon is None else f"{epsilon} of "
-    return (
-        f"epsilon {spent}{budget.epsilon}, delta {budget.delta:.0e}, per {budget.unit}, {budget.neighbours}"
-    )
+    spent, allowed = "" if epsilon is None else f"{epsilon} of ", decimal_text(budget.epsilon)
+    return f"epsilon {spent}{allowed}, delta {budget.delta:.0e}, per {budget.unit}, {budget.neighbours}"
 
 
 def extension_lines(policy: Policy) -> Iterator[str]:

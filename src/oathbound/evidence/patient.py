@@ -139,7 +139,11 @@ def check_patient(
                 f"the proof leaves out {label}", hint="ask the site for a proof made after this bundle"
             )
         leaf = cohort_leaf(key, site=opened.site, run=verified.policy_digest, label=label)
-        found = check(bytes.fromhex(root.removeprefix("sha256:")), leaf, proof.proofs[label])
+        try:
+            found = check(bytes.fromhex(root.removeprefix("sha256:")), leaf, proof.proofs[label])
+        except NotAuthentic as error:
+            hint = "receipt and proof must be of one patient, and of this bundle"
+            raise NotAuthentic(error.message, hint=hint) from None
         shown.append(Shown(label, as_of, isinstance(found, Member)))
 
     _check_use(opened, shown)

@@ -106,13 +106,15 @@ class Admission(SitePredicate):
 class Round(SitePredicate):
     """Whose records a site may use in one round of training: its members, less those who no longer consent.
 
-    Consents were read at `as_of`; `root` commits to who was left, `members` is their number.
+    Consents were read at `as_of`, but for `unreadable_consents`, which is absent where it is too small to be
+    shown; `root` commits to who was left, `members` is their number.
     """
 
     kind: ClassVar[str] = "round/v1"
     run: Digest
     round: Ordinal
     as_of: Seconds
+    unreadable_consents: Rounded | None = None
     members: Rounded
     root: Digest
 
@@ -173,6 +175,7 @@ class Audited(SitePredicate):
     run: Digest
     number: Ordinal
     as_of: Seconds
+    unreadable_consents: Rounded | None = None
     members: Rounded
     held_out: Rounded
     roots: AuditRoots

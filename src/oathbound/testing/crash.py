@@ -8,6 +8,7 @@ killed process can leave. A power cut also loses what was not synchronised; that
 The work runs in a forked child. Fork from a process without threads: torch with one, polars not yet used.
 """
 
+import errno
 import os
 import sqlite3
 import sys
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
+from oathbound.core.errors import Unavailable
+from oathbound.core.exits import Exit
+
 KILLED: Final = 9
 FAILED: Final = 70
 """Exit codes of a child that was killed, and of one whose work raised."""
@@ -25,6 +29,8 @@ _NAMED: Final = frozenset(
     {"open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 )
 """The audit events of effects: Python raises each just before it does what it names, the path first."""
+
+_NEEDS_SPACE: Final = frozenset({"open", "mkdir", "link", "fsync"})
 
 Point = Callable[[str], None]
 """Marks an effect of the caller's own, by a name for people: a message that is about to leave, say."""
@@ -72,6 +78,29 @@ def kill(work: Callable[[Point], object], folder: Path, before: int) -> bool:
     return code == KILLED
 
 
+def fill(work: Callable[[Point], object], folder: Path, before: int) -> bool:
+    """Run the work in a child for which the disk is full from effect number `before` on.
+
+    Return whether the work said so, by `Unavailable`: not if it needed no space after that effect. Raises
+    `ChildFailed` if it raised anything else. Renames, removals and SQLite's commits still succeed.
+    """
+    child = os.fork()
+    if child == 0:
+        left = before
+
+        def count(name: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0 and name.split()[0] in _NEEDS_SPACE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+        os._exit(_run(work, folder, count))  # noqa: SLF001 - the public way for a forked child to end
+    code = _ended(child)
+    if code not in {0, Exit.UNAVAILABLE}:
+        raise ChildFailed(f"the work ended with {code}")
+    return code == Exit.UNAVAILABLE
+
+
 class ChildFailed(Exception):
     """The work raised: its traceback is on stderr."""
 
@@ -81,6 +110,8 @@ def _run(work: Callable[[Point], object], folder: Path, point: Point) -> int:
     _watch(folder.resolve(), point)
     try:
         work(point)
+    except Unavailable:
+        return Exit.UNAVAILABLE
     except Exception:  # noqa: BLE001 - a child says what happened and ends, whatever it was
         traceback.print_exc()
         return FAILED

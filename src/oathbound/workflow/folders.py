@@ -41,7 +41,10 @@ class RecordsAt(Record):
     """Where a site's records lie: the kind of source, and its options as text."""
 
     source: Name = Field(
-        description="The kind of source: meds, a folder in the MEDS layout; nafld, the cohort of the demo."
+        description=(
+            "The kind of source: meds, a folder in the MEDS layout; table, a file whose rows are patients; "
+            "nafld and heart, the cohorts of the demos."
+        )
     )
     options: dict[str, str] = Field(
         description="The source's options; paths are relative to the site's folder."

@@ -94,7 +94,7 @@ def gather_site(
                     hint="restore the newest state.sqlite there: what was charged must not be forgotten",
                 )
             return last, cohort.members - use.absent
-        read_again(site, store)
+        consents = read_again(site, store)
         members = _allowed(store, cohort.members, policy.consent.training_purpose, policy, now)
         if len(members) < policy.audit.minimum_patients:
             raise ConsentRefused(
@@ -108,6 +108,7 @@ def gather_site(
             run=run,
             round=number,
             as_of=now,
+            unreadable_consents=rounded(consents.quarantined),
             members=rounded(len(members)) or 0,
             root=root_of(store, members, site=name, run=policy.digest, label=round_label(number)),
         )
@@ -126,7 +127,7 @@ def gather_audit(
     deliver(own, log)
     _check_clock(site, own, now)
     number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
-    read_again(site, store)
+    consents = read_again(site, store)
     parts = {
         part: _allowed(store, cohort.part(part), policy.consent.audit_purpose, policy, now)
         for part in AUDIT_PARTS
@@ -144,6 +145,7 @@ def gather_audit(
         run=run,
         number=number,
         as_of=now,
+        unreadable_consents=rounded(consents.quarantined),
         members=rounded(len(parts["members"])) or 0,
         held_out=rounded(len(parts["held_out"])) or 0,
         roots=AuditRoots(**roots),

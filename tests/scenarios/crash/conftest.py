@@ -30,7 +30,7 @@ class Disk:
     root: Path
     nodes: dict[int, Node] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
-    pending: list[tuple[str, str, int | None]] = field(default_factory=list)
+    pending: list[tuple[int, str, int | None]] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
@@ -41,19 +41,19 @@ class Disk:
             number = self._add(name, folder=path.is_dir())
             if path.is_file():
                 self.nodes[number].seen = self.nodes[number].durable = path.read_bytes()
-            self._settle(_parent(name))
+            self._settle(self.seen[_parent(name)])
 
     def _add(self, name: str, *, folder: bool) -> int:
         number = next(self.numbers)
         self.nodes[number] = Node(folder)
         self.seen[name] = number
         if name:
-            self.pending.append((_parent(name), Path(name).name, number))
+            self.pending.append((self.seen[_parent(name)], Path(name).name, number))
         return number
 
-    def _settle(self, folder: str) -> None:
+    def _settle(self, folder: int) -> None:
         """Make the names in a folder durable."""
-        names = self.nodes[self.seen[folder]].names
+        names = self.nodes[folder].names
         for _, name, number in [change for change in self.pending if change[0] == folder]:
             _apply(names, name, number)
         self.pending = [change for change in self.pending if change[0] != folder]
@@ -70,19 +70,16 @@ class Disk:
 
     def remove(self, name: str) -> None:
         if self.seen.pop(name, None) is not None:
-            self.pending.append((_parent(name), Path(name).name, None))
+            self.pending.append((self.seen[_parent(name)], Path(name).name, None))
 
     def rename(self, old: str, new: str) -> None:
         moved = {name: number for name, number in self.seen.items() if name == old or name.startswith(old + "/")}
         for name, number in moved.items():
             del self.seen[name]
             self.seen[new + name.removeprefix(old)] = number
-        assert not any(folder == old or folder.startswith(old + "/") for folder, _, _ in self.pending), (
-            "a folder was renamed before its names were on the disk"
-        )
         # A rename is one change, kept whole or lost whole: both halves are in one folder here.
         assert _parent(old) == _parent(new)
-        self.pending.append((_parent(new), f"{Path(old).name}\0{Path(new).name}", self.seen[new]))
+        self.pending.append((self.seen[_parent(new)], f"{Path(old).name}\0{Path(new).name}", self.seen[new]))
 
     def read(self) -> None:
         """See what every file holds now: bytes are written before a rename and an fsync, not at them."""
@@ -94,7 +91,7 @@ class Disk:
     def fsync(self, name: str) -> None:
         node = self.nodes[self.seen[name]]
         if node.folder:
-            self._settle(name)
+            self._settle(self.seen[name])
         else:
             node.durable = node.seen
 
@@ -104,7 +101,7 @@ class Disk:
             names = {number: dict(node.names) for number, node in self.nodes.items()}
             for (folder, name, number), is_kept in zip(self.pending, kept, strict=True):
                 if is_kept:
-                    _apply(names[self.seen[folder]], name, number)
+                    _apply(names[folder], name, number)
             reached = dict(_walk(names, self.nodes, self.seen[""]))
             torn = [path for path, number in reached.items() if not self._settled(number)]
             for choice in product(range(4), repeat=len(torn)):

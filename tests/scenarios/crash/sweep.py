@@ -4,9 +4,10 @@ A program of its own, not a test: it forks, so it must hold no thread, and pytes
 
     sweep.py prepare STATES                                    a tiny study, before each verb
     sweep.py kill STATES VERB [--stride N] [--first N] [--at REGEX] [--twice N] [--fault NAME]
+    sweep.py fill STATES VERB [the same]                       the same on a full disk, which has space again
     sweep.py list STATES VERB                                  the effects of a verb
 
-`kill` prints one JSON object: how many effects, how many kills, and what went wrong.
+`kill` and `fill` print one JSON object: how many effects, how many crashes, and what went wrong.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from oathbound.evidence.predicates import Admission, Audited, Charged, Found, Mo
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import verify
 from oathbound.models.model import flat
-from oathbound.testing.crash import Point, effects, kill
+from oathbound.testing.crash import ChildFailed, Point, effects, fill, kill
 from oathbound.train.messages import Step
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan
@@ -99,6 +100,7 @@ STAGES: dict[str, Callable[[StudyFolder], None]] = {
 }  # fmt: skip
 """The verbs in the order of a study; the first three sites' verbs are swept at the first site."""
 
+Crash = Callable[[Callable[[Point], object], Path, int], bool]
 VERBS = STAGES | {"withdraw": withdrawn, "receipt": received}
 BEFORE = {verb: verb for verb in STAGES} | {"withdraw": "train", "receipt": "train"}
 """The stage that has not happened yet in the state that a verb is swept in."""
@@ -264,8 +266,8 @@ def check_end(study: StudyFolder) -> None:
     check(verified.model.files["model.safetensors"] == digest, "the model is another")
 
 
-def sweep(states: Path, verb: str, *, stride: int, first: int, at: str, twice: int, fault: str) -> dict[str, object]:
-    """Kill the verb before every `stride`th effect and those that match `at`; `twice` times twice."""
+def sweep(states: Path, verb: str, crash: Crash, *, stride: int, first: int, at: str, twice: int, fault: str) -> dict[str, object]:
+    """Crash the verb before every `stride`th effect and those that match `at`; `twice` times twice."""
     draw = random.Random(f"{verb} {first}")
     with tempfile.TemporaryDirectory(dir=states) as scratch:
         points = effects(_work(_copy(states, verb, Path(scratch)), verb, fault), Path(scratch) / "study")
@@ -277,7 +279,11 @@ def sweep(states: Path, verb: str, *, stride: int, first: int, at: str, twice: i
     for number, again in planned:
         with tempfile.TemporaryDirectory(dir=states) as scratch:
             copy = _copy(states, verb, Path(scratch))
-            kills += kill(_work(copy, verb, fault), Path(scratch) / "study", number)
+            try:
+                kills += crash(_work(copy, verb, fault), Path(scratch) / "study", number)
+            except ChildFailed as error:
+                failures.append({"at": points[number], "number": number, "again": again, "failure": str(error)})
+                continue
             if again is not None:
                 doubles += kill(_work(copy, verb, fault), Path(scratch) / "study", again)
             to_the_end = number % 8 == 0 or again is not None
@@ -352,7 +358,7 @@ def _warm(states: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["prepare", "kill", "list"])
+    parser.add_argument("what", choices=["prepare", "kill", "fill", "list"])
     parser.add_argument("states", type=Path)
     parser.add_argument("verb", nargs="?", choices=list(VERBS), default="train")
     parser.add_argument("--stride", type=int, default=1)
@@ -374,6 +380,7 @@ def main() -> None:
     found = sweep(
         asked.states,
         asked.verb,
+        {"kill": kill, "fill": fill}[asked.what],
         stride=asked.stride,
         first=asked.first,
         at=asked.at,

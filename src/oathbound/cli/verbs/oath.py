@@ -24,6 +24,13 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
             f"privacy     {privacy_words(policy.budget)}",
             f"aggregator  {policy.aggregator}",
             f"consent     {consent.training_purpose} to train, {consent.audit_purpose} to audit",
+            *(
+                [f"conditions  the study promises to meet {', '.join(consent.meets)}"]
+                if consent.meets
+                else []
+            ),
+            f"classes     {', '.join(consent.classes) or 'none: nothing can be withheld'}",
+            f"stale       after {consent.staleness_hours} hours",
             f"rounds      consents are read again after at most {policy.training.round_steps} steps",
             f"gates       {gates}",
             *(f"runs code   {line}" for line in extension_lines(policy)),

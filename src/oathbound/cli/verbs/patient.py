@@ -63,10 +63,9 @@ def _written(signed: bytes, site: Path, out: Path, form: Format) -> None:
         lines.append(
             f"withdrawn  {_day(opened.withdrawn)}: in no later round of training, and no later audit"
         )
-    lines += [
-        f"wrote      {out}: keep it to yourself, for it holds the patient's key",
-        opened.how_to_withdraw,
-    ]
+    lines.append(f"wrote      {out}: hand it to the patient and keep no copy, for it holds their key")
+    if opened.withdrawn is None:
+        lines.append(opened.how_to_withdraw)
     data = PatientReceiptAnswer(
         site=opened.site,
         issued=opened.issued,
