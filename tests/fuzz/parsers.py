@@ -216,7 +216,7 @@ def a_told_bundle(data: bytes) -> object:
     """Verify a bundle in which one statement, signed by its own maker, says what `data` says."""
     try:
         script = json.loads(data)
-        consortium = scripted(script["at"] % len(statements()), script["told"])
+        consortium = scripted(script["at"] % len(statements()), dict(script["told"]))
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, WrongInput):
         return None
     return verify(consortium.bundle(), consortium.trust(), at=NOW + 3600)

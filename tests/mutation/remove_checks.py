@@ -4,8 +4,8 @@
     python tests/mutation/remove_checks.py evidence.steps     one module
 
 Every test runs once in a process of its own, which shows the lines that it reaches. Then every mutant (see
-`checks.py`) gets a fork of this process, in which its code replaces the original's, and in which the tests
-run that reach its lines, until one fails. A mutant that no test notices is an error; so is an entry of
+`checks.py`) gets a fork of this process, in which its code replaces the original's, and in which tests run
+that reach its lines, until one fails. A mutant that no test notices is an error; so is an entry of
 `EQUIVALENT` that a test does notice, or that is of no mutant.
 """
 
@@ -37,8 +37,11 @@ TESTS: Final = ("tests/unit/evidence", "tests/unit/core", "tests/scenarios/evide
 CALLS: Final = 300
 """So many calls of a function in one test are traced: a test that calls it oftener does the same again."""
 
-SECONDS: Final = 60
-"""A mutant that takes more of a processor has made a test hang, and counts as noticed."""
+LIKELIEST: Final = 100
+"""So many tests are tried on a mutant: a check deserves a test that is about it."""
+
+SECONDS: Final = 15
+"""A test that takes more of a processor hangs, and so notices its mutant."""
 
 
 class RemoveChecks:
@@ -106,10 +109,18 @@ class Reach:
                     self.tests[path, line].append((took, number))
 
     def of(self, mutant: Mutant) -> list[pytest.Item]:
-        """Return the tests that reach a mutant's lines, those that are refused there first, then the quick."""
+        """Return the likeliest of the tests that reach a mutant's lines.
+
+        Those that are refused there come first; of each function the quickest case, then the next ones.
+        """
         refused = self._reaching(mutant, mutant.refusal)
-        found = sorted(self._reaching(mutant, mutant.lines), key=lambda test: (test not in refused, test))
-        return [self.items[number] for _, number in found]
+        cases: Counter[str] = Counter()
+        order = []
+        for test in sorted(self._reaching(mutant, mutant.lines)):
+            function = self.items[test[1]].nodeid.partition("[")[0]
+            order.append((test not in refused, cases[function], test))
+            cases[function] += 1
+        return [self.items[number] for *_, (_, number) in sorted(order)[:LIKELIEST]]
 
     def _reaching(self, mutant: Mutant, lines: range) -> set[tuple[float, int]]:
         return {test for line in lines for test in self.tests[str(mutant.path), line]}
@@ -154,6 +165,7 @@ def _mutated(
 def _fails(items: list[pytest.Item]) -> bool:
     """Return whether one of the tests fails; those after it are not run."""
     for item, following in zip(items, [*items[1:], None], strict=True):
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process
         reports = _Reports()
         item.config.pluginmanager.register(reports)
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -213,7 +225,6 @@ def _become(job: Callable[[], int]) -> None:
     """Do the job in this process, silently, and end the process."""
     code = 1
     try:
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)

@@ -31,6 +31,9 @@ DataClass = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
 DuoTerm = Annotated[str, Field(pattern=r"^DUO:[0-9]{7}$")]
 """A code of GA4GH's Data Use Ontology."""
 
+MOST_ROUND_STATEMENTS = 2700
+"""Of rounds times one more than sites: half a bundle, which leaves room for rounds that are begun again."""
+
 LEAST_HONEST = 2
 """An opened sum must hold the shares of at least two sites that do not collude."""
 
@@ -285,6 +288,9 @@ class Policy(Record):
             )
         if (self.privacy == "patient-dp") != (self.budget is not None):
             raise ValueError('privacy = "patient-dp" and [policy.budget] need each other')
+        rounds = -(-self.training.steps // self.training.round_steps)
+        if rounds * (len(self.sites) + 1) > MOST_ROUND_STATEMENTS:
+            raise ValueError("round_steps is too small: what the rounds state would not fit into a bundle")
         self._check_model()
         self._check_sensitive()
         if len({(extension.group, extension.name) for extension in self.extensions}) != len(self.extensions):

@@ -4,7 +4,7 @@ The rules are numbered in `spec/consent.md`. In one sentence: deny by default, d
 be understood whole and name its purpose, and a deny that is not understood still denies.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -142,6 +142,9 @@ class Deny:
 
 _PERMIT: Final = Permit()
 
+_SPEAKING: Final = frozenset({"active", "withdrawn"})
+"""What was withdrawn permits nothing any more, and goes on denying what it denied."""
+
 
 def decide(consents: Iterable[Consent], request: Request, at: datetime) -> Permit | Deny:
     """Decide `request` at the aware time `at`, from all consents of one patient in their current versions.
@@ -156,10 +159,10 @@ def decide(consents: Iterable[Consent], request: Request, at: datetime) -> Permi
     for consent in consents:
         if consent.status == "unreadable":
             return Deny(Reason.UNREADABLE)
-        if consent.status == "active" and consent.provision is not None:
+        if consent.status in _SPEAKING and consent.provision is not None:
             firm = consent.understood and (consent.given is None or consent.given <= at)
             yes, no = _rule(consent.provision, use, kinds.all, kinds.all if firm else 0)
-            permitted |= yes
+            permitted |= yes if consent.status == "active" else 0
             denied |= no
     if denied:
         return Deny(Reason.DENIED if denied & _ORDINARY else Reason.WITHHELD)
@@ -187,17 +190,28 @@ def current(consents: Iterable[Consent]) -> tuple[Consent, ...]:
     return tuple(kept)
 
 
-def after_withdrawal(consents: Iterable[Consent], moment: datetime) -> tuple[Consent, ...]:
+def after_withdrawal(
+    consents: Iterable[Consent], moment: datetime, taken_back: Container[tuple[str, datetime]] = ()
+) -> tuple[Consent, ...]:
     """Return the consents of somebody who withdrew at `moment`: what was given until then permits nothing.
 
-    A consent without a date was given before. What denies goes on denying.
+    A consent without a date was given before. `taken_back` are others that were there, by id and date: their
+    dates lay in the future. What denies goes on denying.
     """
     return tuple(
         consent
-        if consent.status != "active" or (consent.given is not None and consent.given > moment)
+        if consent.status != "active" or is_given_after(consent, moment, taken_back)
         else consent.model_copy(update={"status": "withdrawn"})
         for consent in consents
     )
+
+
+def is_given_after(
+    consent: Consent, moment: datetime, taken_back: Container[tuple[str, datetime]] = ()
+) -> bool:
+    """Return whether a consent was given after a withdrawal at `moment`, which took back `taken_back` too."""
+    given = consent.given
+    return given is not None and given > moment and (consent.id, given) not in taken_back
 
 
 def _written(consent: Consent) -> datetime:

@@ -66,6 +66,18 @@ CREATE TABLE withdrawal (
     subject_id INTEGER PRIMARY KEY REFERENCES patient,
     at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE taken_back (
+    subject_id INTEGER NOT NULL REFERENCES patient,
+    id TEXT NOT NULL,
+    given TEXT NOT NULL,
+    PRIMARY KEY (subject_id, id, given)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE leaf (
+    study TEXT NOT NULL,
+    label TEXT NOT NULL,
+    leaf BLOB NOT NULL,
+    PRIMARY KEY (study, label, leaf)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE used (
     study TEXT NOT NULL REFERENCES study,
     label TEXT NOT NULL,
@@ -80,7 +92,11 @@ CREATE TABLE absence (
     FOREIGN KEY (study, label) REFERENCES used ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 """
-"""A use of a cohort, by its label in the commitments: everybody of the cohort but those who are absent."""
+"""A use of a cohort, by its label in the commitments: everybody of the cohort but those who are absent.
+
+`leaf` keeps what was committed to, so that one patient's proof needs nobody else's key. `taken_back` are
+consents that were there at a withdrawal, and dated after it.
+"""
 
 
 def open_database(path: Path) -> sqlite3.Connection:

@@ -18,8 +18,10 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class SourceDescription:
-    """`schema` is the digest of the columns, their types and the codes that occur, not of values.
+    """`schema` is the digest of the columns and their types, and of nothing that a record holds.
 
+    It is public, and a digest can be guessed at: with the codes that occur in it, anybody could ask whether a
+    rare one does, of somebody who denied consent too.
     `simulated` says in one sentence in what way the site is not a real one; None where it is.
     """
 

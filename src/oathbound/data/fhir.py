@@ -111,7 +111,8 @@ def _resources(documents: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, 
 
 
 def _consents(bundle: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    if bundle.get("type") not in _STATES:
+    kind = bundle.get("type")
+    if not isinstance(kind, str) or kind not in _STATES:
         raise WrongInput(
             "a Bundle of consents is neither a collection nor a searchset",
             hint="other Bundles say what to change, and not what patients have said",

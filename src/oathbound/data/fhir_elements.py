@@ -174,22 +174,35 @@ def patient(reference: object) -> int:
     return int(match[1])
 
 
-def period(given: Period | None) -> tuple[datetime | None, datetime | None]:
+def period(stated: Period | None) -> tuple[datetime | None, datetime | None]:
     """Return start, included, and end, excluded. FHIR includes all of what `end` names: a day, a second."""
-    if given is None:
+    if stated is None:
         return None, None
-    if given.unread():
+    if stated.unread():
         raise WrongInput("a period holds what FHIR does not define")
-    start = _moment(given.start)[0] if given.start is not None else None
-    end = _moment(given.end)[1] if given.end is not None else None
+    start = _moment(stated.start).first if stated.start is not None else None
+    end = _moment(stated.end).after if stated.end is not None else None
     if start is not None and end is not None and end <= start:
         raise WrongInput("a period ends before it starts")
     return start, end
 
 
-def instant(text: str | None) -> datetime | None:
-    """Return the first instant that a FHIR date, dateTime or instant names; `WrongInput` if there is none."""
-    return None if text is None else _moment(text)[0]
+def given(text: str | None) -> datetime | None:
+    """Return the first instant that a FHIR date or dateTime names; `WrongInput` if there is none."""
+    return None if text is None else _moment(text).first
+
+
+def updated(meta: Meta | None) -> datetime | None:
+    """Return when a resource was last written, None where it does not say.
+
+    Raises `WrongInput` for what is not a FHIR instant, to the second and with its zone: the month alone would
+    make a version older than one of the same month.
+    """
+    if meta is None or meta.lastUpdated is None:
+        return None
+    if "T" not in meta.lastUpdated:
+        raise WrongInput("a consent's meta.lastUpdated is not a FHIR instant")
+    return _moment(meta.lastUpdated).first
 
 
 class _Span(NamedTuple):
@@ -204,8 +217,8 @@ def _moment(text: str) -> _Span:
         raise WrongInput("a consent holds a date that is not a FHIR dateTime")
     year, month, day, clock, fraction = match.groups()
     if int(year) == MAXYEAR:
-        # 9999 is how records say that a period has no end.
-        return _Span(datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+        # 9999 is how records say that a period has no end. Its first instant can still be rounded up.
+        return _Span(datetime(MAXYEAR, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
     try:
         if clock is not None:
             first = datetime.fromisoformat(text).astimezone(UTC)

@@ -16,9 +16,10 @@ from oathbound.data.fhir_elements import (
     Meta,
     Reference,
     Rule,
-    instant,
+    given,
     patient,
     rules,
+    updated,
     wrong,
 )
 
@@ -61,8 +62,8 @@ def consent(decoded: Mapping[str, Any]) -> Consent:
         id=resource.id,
         patient=patient(resource.patient.reference),
         status=resource.status,
-        updated=instant(resource.meta.lastUpdated if resource.meta else None),
-        given=instant(resource.dateTime),
+        updated=updated(resource.meta),
+        given=given(resource.dateTime),
         understood=_understood(resource.scope) and not resource.unread(_HARMLESS),
         provision=rules(root, root.type, _effect) if root else None,
     )

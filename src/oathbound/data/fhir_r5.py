@@ -20,9 +20,10 @@ from oathbound.data.fhir_elements import (
     Period,
     Reference,
     Rule,
-    instant,
+    given,
     patient,
     rules,
+    updated,
     wrong,
 )
 
@@ -71,8 +72,8 @@ def consent(decoded: Mapping[str, Any]) -> Consent:
         id=resource.id,
         patient=patient(resource.subject.reference),
         status=status,
-        updated=instant(resource.meta.lastUpdated if resource.meta else None),
-        given=instant(resource.date),
+        updated=updated(resource.meta),
+        given=given(resource.date),
         understood=not unknown and not resource.unread(_HARMLESS),
         provision=rules(base, resource.decision, _effect) if resource.decision else None,
     )

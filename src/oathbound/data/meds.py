@@ -116,7 +116,7 @@ def open_meds(options: Mapping[str, str], base: Path) -> Meds:
         patients=rounded(len(unreadable)),
         numbers=rounded(sum(shard.not_finite for shard in checked.values())),
     )
-    schema = digest_of({"columns": columns, "codes": codes})
+    schema = digest_of({"columns": columns})
     return Meds(
         folder,
         {path: np.setdiff1d(shard.subjects, unreadable) for path, shard in checked.items()},

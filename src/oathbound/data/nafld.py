@@ -92,12 +92,7 @@ def open_nafld(options: Mapping[str, str], _base: Path) -> Nafld:
     if options:
         raise WrongInput("a nafld source has no options but parts and part", hint="remove the others")
     events = _events()
-    schema = digest_of(
-        {
-            "columns": {column: str(dtype) for column, dtype in events.schema.items()},
-            "codes": sorted(events["code"].unique().to_list()),
-        }
-    )
+    schema = digest_of({"columns": {column: str(dtype) for column, dtype in events.schema.items()}})
     columns = of_frame(events, sorted(events["code"].unique().to_list()))
     return Nafld(columns, SourceDescription("nafld", schema, None, Dropped()))
 

@@ -4,7 +4,6 @@ A method that writes is one durable transaction: once it returned, no crash undo
 leaves nothing of it. Writers take turns; readers are never held up.
 """
 
-import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from oathbound.core.errors import BudgetRefused, ProtocolRefused, WrongInput
 from oathbound.core.record import decimal_text
 from oathbound.data.cohort import PARTS, Cohort, restored
 from oathbound.data.commitment import KEY_BYTES
-from oathbound.data.consent import Consent, after_withdrawal, current
+from oathbound.data.consent import Consent, after_withdrawal, current, is_given_after
 from oathbound.data.database import open_database, transaction, translated
 from oathbound.hazmat.random import random_bytes
 
@@ -94,20 +93,20 @@ class SiteStore:
             for subject, body in self._connection.execute("SELECT subject_id, body FROM consent"):
                 by_patient[subject] += (Consent.model_validate_json(body),)
         for subject in withdrawn.keys() & by_patient.keys():
-            by_patient[subject] = after_withdrawal(by_patient[subject], withdrawn[subject])
+            by_patient[subject] = after_withdrawal(
+                by_patient[subject], withdrawn[subject], self._taken_back(subject)
+            )
         return dict(by_patient)
 
     def withdraw(self, subject: int, at: int) -> int:
         """Record that a patient withdrew, and return when: the first time counts.
 
-        It ends every consent that is here, also one that by this machine's clock is given later.
-        Raises `WrongInput` for somebody who never gave or denied consent here: there is nothing to withdraw.
+        It ends every consent that is here, also one with a date after `at`. Raises `WrongInput` for somebody
+        who never gave or denied consent here: there is nothing to withdraw.
         """
         with self._writing() as connection:
-            if (
-                connection.execute("SELECT 1 FROM patient WHERE subject_id = ?", (subject,)).fetchone()
-                is None
-            ):
+            known = connection.execute("SELECT 1 FROM patient WHERE subject_id = ?", (subject,)).fetchone()
+            if known is None:
                 raise WrongInput(
                     "no patient of that number has given or denied a consent here",
                     hint="`oathbound admit` reads consents; nobody's records are used without one",
@@ -115,17 +114,25 @@ class SiteStore:
             earlier = self._withdrawals().get(subject)
             if earlier is not None and not self._consented_since(subject, earlier):
                 return int(earlier.timestamp())
-            at = max(
-                [at, *(math.ceil(each.given.timestamp()) for each in self._given(subject) if each.given)]
-            )
             connection.execute("INSERT OR REPLACE INTO withdrawal VALUES (?, ?)", (subject, at))
+            moment = datetime.fromtimestamp(at, UTC)
+            connection.executemany(
+                "INSERT OR IGNORE INTO taken_back VALUES (?, ?, ?)",
+                (
+                    (subject, each.id, each.given.isoformat())
+                    for each in self._consents_of(subject)
+                    if each.given is not None and each.given > moment
+                ),
+            )
         return at
 
     def withdrawn(self, subject: int) -> int | None:
-        """Return when the patient withdrew, POSIX seconds, or None."""
+        """Return since when the patient is withdrawn, POSIX seconds; None if not, or if they consented since."""
         with translated(self.path):
             moment = self._withdrawals().get(subject)
-        return None if moment is None else int(moment.timestamp())
+            if moment is None or self._consented_since(subject, moment):
+                return None
+        return int(moment.timestamp())
 
     def patient_keys(self, subjects: Iterable[int]) -> dict[int, bytes]:
         """Return k_patient of those of `subjects` who ever gave or denied consent."""
@@ -192,6 +199,24 @@ class SiteStore:
                 "SELECT label, as_of FROM used WHERE study = ?", (study,)
             ).fetchall()
         return {label: Use(label, as_of, frozenset(absent[label])) for label, as_of in rows}
+
+    def keep_leaves(self, study: str, label: str, leaves: Iterable[bytes]) -> None:
+        """Keep the leaves of one cohort that a study commits to; the same label again replaces them."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM leaf WHERE study = ? AND label = ?", (study, label))
+            connection.executemany(
+                "INSERT INTO leaf VALUES (?, ?, ?)", ((study, label, leaf) for leaf in sorted(leaves))
+            )
+
+    def leaves(self, study: str) -> dict[str, list[bytes]]:
+        """Return the leaves of every cohort that a study committed to, by label."""
+        kept: defaultdict[str, list[bytes]] = defaultdict(list)
+        with translated(self.path):
+            for label, leaf in self._connection.execute(
+                "SELECT label, leaf FROM leaf WHERE study = ? ORDER BY label, leaf", (study,)
+            ):
+                kept[label].append(leaf)
+        return dict(kept)
 
     def studies_of(self, subject: int) -> dict[str, str]:
         """Return the part that a patient has in each study: `members`, `held_out` or `reference`."""
@@ -315,12 +340,20 @@ class SiteStore:
         rows = self._connection.execute("SELECT subject_id, at FROM withdrawal")
         return {subject: datetime.fromtimestamp(at, UTC) for subject, at in rows}
 
-    def _given(self, subject: int) -> list[Consent]:
+    def _taken_back(self, subject: int) -> frozenset[tuple[str, datetime]]:
+        rows = self._connection.execute("SELECT id, given FROM taken_back WHERE subject_id = ?", (subject,))
+        return frozenset((name, datetime.fromisoformat(given)) for name, given in rows)
+
+    def _consents_of(self, subject: int) -> list[Consent]:
         rows = self._connection.execute("SELECT body FROM consent WHERE subject_id = ?", (subject,))
         return [Consent.model_validate_json(body) for (body,) in rows]
 
     def _consented_since(self, subject: int, moment: datetime) -> bool:
-        return any(each.given is not None and each.given > moment for each in self._given(subject))
+        taken_back = self._taken_back(subject)
+        return any(
+            each.status == "active" and is_given_after(each, moment, taken_back)
+            for each in self._consents_of(subject)
+        )
 
     def _cohort(self, study: str) -> Cohort | None:
         row = self._connection.execute("SELECT policy_digest FROM study WHERE name = ?", (study,)).fetchone()

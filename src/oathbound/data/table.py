@@ -111,7 +111,7 @@ def source_of(
     codes = sorted(events["code"].unique().to_list())
     types = {name: str(dtype) for name, dtype in rows.schema.items() if name in columns}
     dropped = Dropped(rounded(without_subject), rounded(len(quarantined)), rounded(numbers))
-    description = SourceDescription(kind, digest_of({"columns": types, "codes": codes}), simulated, dropped)
+    description = SourceDescription(kind, digest_of({"columns": types}), simulated, dropped)
     return InMemory(of_frame(events, codes), quarantined, description)
 
 

@@ -125,6 +125,8 @@ def check_patient(
     # (1) the receipt is signed by a site of the study that the verifier trusts
     parties = {party.fingerprint: party for party in verified.parties}
     opened = Receipt.opened(receipt, trust.admit(parties.values()))
+    if verified.policy.site(opened.site) is None:
+        raise NotAuthentic(f"{opened.site} is not a site of this study")
 
     # (2) the proof is of that site, in this study
     if (proof.site, proof.policy) != (opened.site, verified.policy_digest):
@@ -151,8 +153,10 @@ def check_patient(
 
 
 def _check_use(receipt: Receipt, shown: list[Shown]) -> None:
-    """Refuse a use of somebody who was not admitted to it, or who had withdrawn before it."""
+    """Refuse a use of somebody who was not drawn for it, and for it alone, or who had withdrawn before it."""
     parts = {each.label for each in shown if each.member}
+    if len(parts & {"members", "held_out", "reference"}) > 1:
+        raise NotAcceptable("the patient is in two parts of the site's cohort")
     for each in shown:
         # (4) nobody is used in a round or an audit who was not drawn for it
         part = "held_out" if each.label.endswith("held_out") else "members"

@@ -16,6 +16,7 @@ from oathbound.core.errors import NotAcceptable, NotAuthentic, WrongInput
 from oathbound.core.event import SampledGaussian
 from oathbound.core.finding import Auc, DidNotRun, NotMeasurable, TruePositiveRate, audit_seed
 from oathbound.core.gates import Attempted, Judgement, judge
+from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.study import Policy
 from oathbound.evidence.contents import BundledLog
 from oathbound.evidence.envelope import Signed, open_envelope
@@ -230,38 +231,48 @@ def check_rounds(
     """(10) Return every round's cohorts; refuse training on one that is stale, grown, or was not witnessed.
 
     The steps of a round lie after the checkpoint that holds its cohorts, one of each site, and before the
-    cohorts of the next: who withdrew before a round is in none of its steps.
+    cohorts of the next, whose consents were read after that checkpoint: who withdrew before a round is in
+    none of its steps.
     """
     admitted = {admission.site: admission for admission in admissions}
     newest = {site: (0, admission.as_of) for site, admission in admitted.items()}
     open_rounds: dict[int, dict[str, tuple[int, Round]]] = {}
+    earlier = 0
     for index, statement in enumerate(study):
         predicate = statement.predicate
         if isinstance(predicate, Round):
             number, as_of = newest[predicate.site]
-            if predicate.round <= number or predicate.as_of < as_of:
-                raise NotAcceptable(f"{predicate.site} went back to an earlier round, or an earlier consent")
-            if not 0 < predicate.members <= admitted[predicate.site].members:
+            if predicate.round <= number or predicate.as_of < max(as_of, earlier - CLOCK_SKEW_SECONDS):
+                raise NotAcceptable(f"{predicate.site} went back to an earlier round, or to earlier consents")
+            least = policy.audit.minimum_patients - COUNT_SLACK
+            if not least <= predicate.members <= admitted[predicate.site].members:
                 raise NotAcceptable(
-                    f"{predicate.site} trained round {predicate.round} on nobody, or on more than it admitted"
+                    f"{predicate.site} trained round {predicate.round} on too few, or on more than it admitted"
                 )
             newest[predicate.site] = (predicate.round, predicate.as_of)
             open_rounds.setdefault(predicate.round, {})[predicate.site] = (index, predicate)
         if isinstance(predicate, TrainedWithTrustedAggregator):
-            cohorts = open_rounds.get(predicate.round, {})
-            if len(cohorts) != len(policy.sites) or predicate.round != max(open_rounds):
-                raise NotAcceptable(
-                    f"the steps of round {predicate.round} do not follow its cohorts, one of each site"
-                )
-            stated = max(place for place, _ in cohorts.values())
-            seen = next((seen for seen in log if stated < seen.size <= index), None)
-            if seen is None:
-                raise NotAcceptable(
-                    f"the cohorts of round {predicate.round} were not witnessed before its steps"
-                )
-            for _, cohort in cohorts.values():
-                _check_fresh(cohort.as_of, f"round {cohort.round} of {cohort.site}", policy, seen)
+            if predicate.round != max(open_rounds, default=0):
+                raise NotAcceptable(f"the steps of round {predicate.round} do not follow its cohorts")
+            seen = _witnessed_round(open_rounds[predicate.round], index, log, policy)
+            earlier = min(seen.times)
     return tuple(each(study, Round))
+
+
+def _witnessed_round(
+    cohorts: Mapping[str, tuple[int, Round]], index: int, log: Sequence[CheckpointSeen], policy: Policy
+) -> CheckpointSeen:
+    """Return the checkpoint that holds a round's cohorts and lies before its steps, at `index`."""
+    number = next(cohort.round for _, cohort in cohorts.values())
+    if len(cohorts) != len(policy.sites):
+        raise NotAcceptable(f"the steps of round {number} do not follow a cohort of each site")
+    stated = max(place for place, _ in cohorts.values())
+    seen = next((seen for seen in log if stated < seen.size <= index), None)
+    if seen is None:
+        raise NotAcceptable(f"the cohorts of round {number} were not witnessed before its steps")
+    for _, cohort in cohorts.values():
+        _check_fresh(cohort.as_of, f"round {number} of {cohort.site}", policy, seen)
+    return seen
 
 
 def _check_fresh(as_of: int, what: str, policy: Policy, seen: CheckpointSeen) -> None:
@@ -280,8 +291,10 @@ def check_training(
 ) -> None:
     """(11) Refuse a training that departs from the plan, and a model that it did not make."""
     plan = policy.training
-    step, attempts, weights = 0, 0, segments[0].first_weights
+    number, step, attempts, weights = 0, 0, 0, segments[0].first_weights
     for segment in segments:
+        if segment.round <= number:
+            raise NotAcceptable(f"the steps of round {segment.round} are stated twice, or out of order")
         if segment.first_step != step + 1 or not step < segment.last_step <= step + plan.round_steps:
             raise NotAcceptable(
                 f"the steps of round {segment.round} do not follow those before, or are too many"
@@ -290,7 +303,8 @@ def check_training(
             raise NotAcceptable(f"round {segment.round} began from other weights than the round before left")
         if segment.attempts - attempts < segment.last_step - step:
             raise NotAcceptable(f"round {segment.round} took more steps than it made attempts")
-        step, attempts, weights = segment.last_step, segment.attempts, segment.last_weights
+        number, step, attempts = segment.round, segment.last_step, segment.attempts
+        weights = segment.last_weights
     if step != plan.steps:
         raise NotAcceptable(f"{step} steps were taken; the policy plans {plan.steps}")
     if attempts > plan.attempts:
@@ -365,24 +379,28 @@ def check_findings(
             )
 
 
-def check_audited(history: Sequence[Stated], admission: Admission, made: CheckpointSeen) -> None:
+def check_audited(
+    history: Sequence[Stated], admission: Admission, made: CheckpointSeen, head: CheckpointSeen
+) -> None:
     """(13) Refuse one site's findings on others than it says it audited, or on more than it admitted.
 
-    An excess is on the carriers among them.
+    An excess is on the carriers among them. `head` is the last checkpoint of the site's own log.
     """
     audited: Audited | None = None
     for statement in history:
         predicate = statement.predicate
         if isinstance(predicate, Audited):
+            site = predicate.site
             if predicate.number != (audited.number if audited else 0) + 1:
-                raise NotAcceptable(f"the audits of {predicate.site} are not numbered one after the other")
-            if (
-                not admission.as_of <= predicate.as_of
-                or predicate.as_of < min(made.times) - CLOCK_SKEW_SECONDS
-            ):
-                raise NotAcceptable(f"{predicate.site} audited by consents read before there was a model")
+                raise NotAcceptable(f"the audits of {site} are not numbered one after the other")
+            if predicate.as_of < max(admission.as_of, min(made.times) - CLOCK_SKEW_SECONDS):
+                raise NotAcceptable(f"{site} audited by consents read before there was a model")
+            if predicate.as_of > min(head.times) + CLOCK_SKEW_SECONDS:
+                raise NotAcceptable(f"{site} audited by consents read after it said so")
+            if audited is not None and predicate.as_of < audited.as_of:
+                raise NotAcceptable(f"{site} audited by earlier consents than before")
             if predicate.members > admission.members or predicate.held_out > admission.held_out:
-                raise NotAcceptable(f"{predicate.site} audited more patients than it admitted")
+                raise NotAcceptable(f"{site} audited more patients than it admitted")
             audited = predicate
         if isinstance(predicate, Found):
             if audited is None:

@@ -189,7 +189,7 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:  # noqa: PLR0915 
         attempts = list(chain.from_iterable(attempts_of(of_site) for of_site in found))
         check_findings(attempts, model, policy, admissions)
         for admission in admissions:
-            check_audited(history[admission.site], admission, made)
+            check_audited(history[admission.site], admission, made, seen[admission.site][-1])
 
     # (14) the verdict, recomputed from findings and gates, is the one that was decided
     with _step(14):

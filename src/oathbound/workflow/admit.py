@@ -14,7 +14,7 @@ from oathbound.models.features import count_missing
 from oathbound.workflow.folders import SiteFolder, StudyFolder
 from oathbound.workflow.notary import state, stated, stated_by
 from oathbound.workflow.records import source_of
-from oathbound.workflow.rounds import read_again, root_of, use_of
+from oathbound.workflow.rounds import commit, read_again, use_of
 
 
 def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
@@ -90,9 +90,7 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         nonce_digest=digest(site.secret().audit_nonce(policy.digest).encode()),
         roots=Roots(
             **{
-                part: root_of(
-                    store, drawn.cohort.part(part), site=site.file.name, run=policy.digest, label=part
-                )
+                part: commit(store, policy, drawn.cohort.part(part), site=site.file.name, label=part)
                 for part in PARTS
             }
         ),

@@ -1,6 +1,6 @@
 """`audit`: a site attacks the model with its own patients, and states what it found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -8,8 +8,8 @@ import torch
 from oathbound.audit.adapter import target_of
 from oathbound.audit.battery import battery_of, run_battery
 from oathbound.audit.target import AuditedPatients, AuditTest
-from oathbound.core.canonical import digest
-from oathbound.core.errors import NotAcceptable, Unavailable
+from oathbound.core.canonical import canonical, digest, from_canonical
+from oathbound.core.errors import NotAcceptable, Unavailable, WrongInput
 from oathbound.core.finding import Finding
 from oathbound.core.study import Policy
 from oathbound.data.store import SiteStore
@@ -19,7 +19,7 @@ from oathbound.models.model import flat
 from oathbound.train.messages import weight_bytes
 from oathbound.workflow.extensions import load
 from oathbound.workflow.families import read_model
-from oathbound.workflow.folders import SiteFolder, StudyFolder
+from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 from oathbound.workflow.notary import Consortium, check_clock, standing, state, stated
 from oathbound.workflow.records import patients_of, source_of
 from oathbound.workflow.rounds import AUDIT_PARTS, gather_audit
@@ -46,21 +46,50 @@ def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple
         earlier = stated(own, Found, consortium.parties)
         if {found.finding.test for found in earlier} < set(battery_of(policy)):
             check_clock(log, consortium, now)
-            nonce = secret.audit_nonce(policy.digest)
-            audited = _patients(
-                site, store, policy, gather_audit(site, store, policy, run=run, now=now, own=own, log=log)
-            )
-            target = target_of(loaded.model, loaded.encoder)
-            findings = run_battery(
-                target, audited, policy, site=name, model=loaded.digest, nonce=nonce, brought=brought
-            )
-            earlier = [
-                Found(policy_digest=policy.digest, site=name, run=run, nonce=nonce, finding=finding)
-                for finding in findings
-            ]
+            kept = _kept(site, policy)
+            if not kept.exists():
+                parts = gather_audit(site, store, policy, run=run, now=now, own=own, log=log)
+                nonce, audited = secret.audit_nonce(policy.digest), _patients(site, store, policy, parts)
+                findings = run_battery(
+                    target_of(loaded.model, loaded.encoder),
+                    audited,
+                    policy,
+                    site=name,
+                    model=loaded.digest,
+                    nonce=nonce,
+                    brought=brought,
+                )
+                _keep(
+                    kept,
+                    [
+                        Found(policy_digest=policy.digest, site=name, run=run, nonce=nonce, finding=finding)
+                        for finding in findings
+                    ],
+                )
+            earlier = _read_kept(kept)
         for found in earlier:
             state(found, secret, own, log)
     return tuple(found.finding for found in earlier)
+
+
+def _kept(site: SiteFolder, policy: Policy) -> Path:
+    """Return the file that holds an audit's findings before the first of them is stated.
+
+    A kill among the statements must not make the audit run again: by then somebody may have withdrawn, and
+    two findings that differ by one person tell about that person.
+    """
+    return site.path / "studies" / policy.study / "findings.json"
+
+
+def _keep(path: Path, found: Sequence[Found]) -> None:
+    write_file(path, canonical([each.plain() for each in found]))
+
+
+def _read_kept(path: Path) -> list[Found]:
+    values = from_canonical(read_file(path), what=str(path))
+    if not isinstance(values, list):
+        raise WrongInput(f"{path} is not a list of findings", hint="restore it from a copy")
+    return [Found.parse(value, what=str(path)) for value in values]
 
 
 def tests_of(policy: Policy) -> dict[str, AuditTest]:

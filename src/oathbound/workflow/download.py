@@ -209,6 +209,8 @@ class _Transfer:
             raise self._unreached(error.reason) from None
         except (OSError, HTTPException) as error:
             raise _Cut(str(error) or type(error).__name__) from None
+        except ValueError:  # of urllib, or of the codec of names, for what is no address
+            raise Unavailable(f"{self._host} leads to what is no address", hint=_MOVED) from None
         return response
 
     def _answered(self, error: HTTPError, have: int) -> Exception:
@@ -217,7 +219,7 @@ class _Transfer:
             return _Cut("it has less than came before")
         if error.code in _BUSY:
             wait = error.headers["Retry-After"] or ""
-            return _Cut(f"{error.code} {error.reason}", int(wait) if wait.isdecimal() else 0)
+            return _Cut(f"{error.code} {error.reason}", int(wait[:9]) if wait.isdecimal() else 0)
         return Unavailable(f"{self.url}: {error.code} {error.reason}", hint=_MOVED)
 
     def _unreached(self, reason: object) -> Exception:
@@ -253,7 +255,7 @@ def _digest(path: Path) -> str:
 
 def _discard(part: Path) -> None:
     with _writing(part):
-        part.unlink()
+        part.unlink(missing_ok=True)  # a range may come that nobody asked for
 
 
 @contextmanager

@@ -27,6 +27,11 @@ GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 _PREFIX: Final = "oathbound."
 _ENTRY_POINTS: Final = "entry_points.txt"
 _WHEEL: Final = "install it from its wheel, and not with -e"
+_CODE: Final = (".py", ".pyw", ".pyc", ".so", ".pyd")
+"""How the names of files end that Python can import, on any platform."""
+
+_COMPILED: Final = re.compile(r".+\..+\.pyc(\.\d+)?")
+"""What the interpreter writes into `__pycache__`: with its tag, which makes it none that can be imported."""
 
 
 class Pin(Record):
@@ -58,6 +63,7 @@ def digest_of_distribution(name: str) -> tuple[str, str]:
         found = distribution(name)
     except PackageNotFoundError:
         raise Unavailable(f"{name} is not installed", hint=f"pip install {name}") from None
+    _check_readable(found, name)
     return found.version, _digest(_code(found))
 
 
@@ -65,7 +71,7 @@ def installed() -> tuple[Listed, ...]:
     """Return every extension that is installed here, by group and name; nothing of them is imported."""
     listed = []
     for group in GROUPS:
-        for entry_point in sorted(entry_points(group=_PREFIX + group), key=lambda each: each.name):
+        for entry_point in sorted(_offered(group), key=lambda each: each.name):
             try:
                 pin: Pin | OathboundError = _pin(entry_point, _code(_holder(entry_point)))
             except (Unavailable, WrongInput) as error:
@@ -90,7 +96,7 @@ def check(extension: Extension) -> EntryPoint:
     the sites agreed on.
     """
     what = f"the extension {extension.name} ({extension.group})"
-    offered = tuple(entry_points(group=_PREFIX + extension.group, name=extension.name))  # 2
+    offered = tuple(each for each in _offered(extension.group) if each.name == extension.name)  # 2
     if not offered:
         raise Unavailable(
             f"{what} is not installed", hint=f"pip install {extension.distribution}=={extension.version}"
@@ -137,10 +143,30 @@ def load(policy: Policy, group: Group, name: str) -> Any:
         ) from error
 
 
+def _offered(group: str) -> tuple[EntryPoint, ...]:
+    try:
+        return tuple(entry_points(group=_PREFIX + group))
+    except (TypeError, ValueError):  # what the standard library makes of damaged files, whosever they are
+        raise Unavailable(
+            "the entry points of a distribution that is installed here are damaged",
+            hint="install what was installed last again",
+        ) from None
+
+
 def _holder(entry_point: EntryPoint) -> Distribution:
-    if entry_point.dist is None or not entry_point.dist.metadata["Name"]:
+    found = entry_point.dist
+    if found is not None:
+        _check_readable(found, entry_point.name)
+    if found is None or not found.metadata["Name"]:
         raise Unavailable(f"no distribution holds the entry point {entry_point.name}", hint=_WHEEL)
-    return entry_point.dist
+    return found
+
+
+def _check_readable(found: Distribution, what: str) -> None:
+    try:
+        found.metadata.keys()
+    except UnicodeDecodeError:
+        raise Unavailable(f"the metadata of {what} is not UTF-8", hint=_WHEEL) from None
 
 
 def _pin(entry_point: EntryPoint, files: Mapping[str, Path]) -> Pin:
@@ -164,13 +190,16 @@ def _code(found: Distribution) -> dict[str, Path]:
     """Return every file of a distribution that Python could import, and its entry points, by path.
 
     All that lies on disk under its top-level names counts, listed by the installer or not: a file that was
-    put there later would be imported too. Not so what installation varies: bytecode, scripts, other metadata.
+    put there later would be imported too. Not so what installation varies: bytecode beside its source, scripts
+    in `bin`, other metadata.
     """
     name = found.metadata["Name"]
     try:
         listed = found.files or []
     except (TypeError, ValueError, csv.Error):  # what the standard library makes of a damaged RECORD
         raise Unavailable(f"the list of the files of {name} is damaged", hint=_WHEEL) from None
+    if not all(file.parts for file in listed):
+        raise Unavailable(f"the list of the files of {name} has a row without a path", hint=_WHEEL)
     records = (file for file in listed if re.fullmatch(r"[^/]+\.dist-info/RECORD", str(file)))
     metadata = next((file.parts[0] for file in records), None)
     if metadata is None:
@@ -178,24 +207,33 @@ def _code(found: Distribution) -> dict[str, Path]:
     if any(file.suffix == ".pth" for file in listed):
         raise Unavailable(f"the code of {name} is not where it is installed: it is editable", hint=_WHEEL)
     root = Path(str(found.locate_file("")))
-    tops = {file.parts[0] for file in listed} - {"..", "/", "bin", "__pycache__", metadata}
+    tops = {file.parts[0] for file in listed} - {"..", "/", metadata}
     files = {
-        file.relative_to(root).as_posix(): file for top in sorted(tops) for file in _under(root / top, name)
+        file.relative_to(root).as_posix(): file
+        for top in sorted(tops)
+        for file in _under(root / top, name)
+        if file.parent != root / "bin" or file.suffix in _CODE
     }
+    try:
+        "".join(files).encode()
+    except UnicodeEncodeError:
+        raise Unavailable(f"{name} holds a file whose name is not UTF-8", hint=_WHEEL) from None
     if not files:
         raise Unavailable(f"{name} has no code", hint=_WHEEL)
     return files | {_ENTRY_POINTS: root / metadata / _ENTRY_POINTS}
 
 
 def _under(path: Path, name: str) -> Iterator[Path]:
-    """Yield every file at or below a path, but compiled bytecode."""
+    """Yield every file at or below a path, but what the interpreter compiled."""
     if path.is_file():
         yield path
     for folder, folders, names in os.walk(path):
-        folders[:] = sorted(set(folders) - {"__pycache__"})
-        if any((Path(folder) / each).is_symlink() for each in folders):
+        here = Path(folder)
+        folders.sort()
+        if here.is_symlink() or any((here / each).is_symlink() for each in folders):
             raise Unavailable(f"{name} holds a link to a folder", hint=_WHEEL)
-        yield from (Path(folder) / each for each in sorted(names))
+        cache = here.name == "__pycache__"
+        yield from (here / each for each in sorted(names) if not (cache and _COMPILED.fullmatch(each)))
 
 
 def _sha256(file: Path) -> str:

@@ -6,7 +6,7 @@ A patient is named by the site's own number, which leaves the site in nothing th
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from oathbound.core.errors import WrongInput
 from oathbound.core.gates import Verdict
@@ -55,27 +55,18 @@ def withdraw(site: SiteFolder, subject: int, *, now: int) -> bytes:
 def prove(site: SiteFolder, subject: int, study: str) -> PatientProof:
     """Return the proof of where the patient is, and is not, in every cohort of a study at this site."""
     with SiteStore.open(site.state) as store:
-        key = _key(store, subject)
-        cohort, uses = store.cohort(study), store.uses(study)
-        cohorts = {part: cohort.part(part) for part in PARTS}
-        for label, use in uses.items():
-            part = "held_out" if label.endswith("held_out") else "members"
-            cohorts[label] = cohort.part(part) - use.absent
-        keys = store.patient_keys(cohort.subjects)
-    name, run = site.file.name, cohort.policy_digest
+        key, run = _key(store, subject), store.cohort(study).policy_digest
+        committed = store.leaves(study)
+        labels = (*PARTS, *store.uses(study))
+    name = site.file.name
     proofs = {
-        label: cohort_proof(
-            [
-                cohort_leaf(keys[other], site=name, run=run, label=label)
-                for other in subjects
-                if other in keys
-            ],
-            cohort_leaf(key, site=name, run=run, label=label),
-        )
-        for label, subjects in cohorts.items()
+        label: cohort_proof(committed.get(label, ()), cohort_leaf(key, site=name, run=run, label=label))
+        for label in labels
     }
     return PatientProof(format="oathbound/patient-proof/v1", site=name, policy=run, proofs=proofs)
 
+
+_MOST_SAID: Final = 1800
 
 Part = Literal["members", "held_out", "reference"]
 
@@ -159,7 +150,8 @@ def _allowed(consent: Consent) -> Allowed:
         status=consent.status,
         given=_day(consent.given),
         until=_day(rule.end) if rule else None,
-        rule=_rule(rule) if rule else "says nothing",
+        rule=(_rule(rule) if rule else "says nothing")
+        + ("" if consent.understood else " (not understood: it permits nothing)"),
     )
 
 
@@ -168,12 +160,21 @@ def _day(moment: datetime | None) -> str | None:
 
 
 def _rule(rule: Provision) -> str:
-    """Return a rule in words, its exceptions in brackets."""
+    """Return a rule in words, its exceptions in brackets; one that is too long for a receipt is cut, and says so."""
+    said = _said(rule)
+    return said if len(said) <= _MOST_SAID else said[:_MOST_SAID] + " ... cut: ask the hospital for the rest"
+
+
+def _said(rule: Provision) -> str:
     words = [rule.effect or "as follows", *rule.purposes, *(f"data:{label}" for label in rule.labels)]
     if rule.opaque:
         words.append("with conditions that are not evaluated, so it permits nothing")
+    if rule.conditions:
+        words.append("if " + " and ".join(sorted(rule.conditions)))
+    if rule.start is not None:
+        words.append(f"from {_day(rule.start)}")
     if rule.end is not None:
         words.append(f"until {_day(rule.end)}")
     if rule.exceptions:
-        words.append("except [" + "; ".join(map(_rule, rule.exceptions)) + "]")
-    return " ".join(words)[:2000]
+        words.append("except [" + "; ".join(map(_said, rule.exceptions)) + "]")
+    return " ".join(words)

@@ -54,10 +54,14 @@ def audit_label(number: int, part: str) -> str:
     return f"audit-{number}-{part}"
 
 
-def root_of(store: SiteStore, subjects: Collection[int], *, site: str, run: str, label: str) -> str:
-    """Return the root of the trie of these patients, in which each one's place is fixed by their own key."""
-    keys = store.patient_keys(subjects)
-    leaves = (cohort_leaf(keys[subject], site=site, run=run, label=label) for subject in subjects)
+def commit(store: SiteStore, policy: Policy, subjects: Collection[int], *, site: str, label: str) -> str:
+    """Return the root of the trie of these patients, in which each one's place is fixed by their own key.
+
+    The leaves are kept: a proof for one patient needs them, and nobody else's key.
+    """
+    keys, run = store.patient_keys(subjects), policy.digest
+    leaves = [cohort_leaf(keys[subject], site=site, run=run, label=label) for subject in subjects]
+    store.keep_leaves(policy.study, label, leaves)
     return "sha256:" + cohort_root(leaves).hex()
 
 
@@ -110,7 +114,7 @@ def gather_site(
             as_of=now,
             unreadable_consents=rounded(consents.quarantined),
             members=rounded(len(members)) or 0,
-            root=root_of(store, members, site=name, run=policy.digest, label=round_label(number)),
+            root=commit(store, policy, members, site=name, label=round_label(number)),
         )
         state(gathered, secret, own, log)
     return gathered, members
@@ -136,7 +140,7 @@ def gather_audit(
         absent = cohort.part(part) - allowed
         store.record_use(policy.study, Use(audit_label(number, part), now, absent))
     roots = {
-        part: root_of(store, parts[part], site=name, run=policy.digest, label=audit_label(number, part))
+        part: commit(store, policy, parts[part], site=name, label=audit_label(number, part))
         for part in AUDIT_PARTS
     }
     audited = Audited(

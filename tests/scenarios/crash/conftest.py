@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -73,7 +74,9 @@ class Disk:
             self.pending.append((self.seen[_parent(name)], Path(name).name, None))
 
     def rename(self, old: str, new: str) -> None:
-        moved = {name: number for name, number in self.seen.items() if name == old or name.startswith(old + "/")}
+        moved = {
+            name: number for name, number in self.seen.items() if name == old or name.startswith(old + "/")
+        }
         for name, number in moved.items():
             del self.seen[name]
             self.seen[new + name.removeprefix(old)] = number
@@ -105,7 +108,9 @@ class Disk:
             reached = dict(_walk(names, self.nodes, self.seen[""]))
             torn = [path for path, number in reached.items() if not self._settled(number)]
             for choice in product(range(4), repeat=len(torn)):
-                state = {p: None if self.nodes[n].folder else self.nodes[n].durable for p, n in reached.items()}
+                state = {
+                    p: None if self.nodes[n].folder else self.nodes[n].durable for p, n in reached.items()
+                }
                 state |= {p: self._torn(reached[p], how) for p, how in zip(torn, choice, strict=True)}
                 yield state
 
@@ -153,19 +158,44 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
         _listeners[-1](event, arguments)
 
 
-PowerCuts = Callable[[Path, Callable[[], object], Callable[[Path, bool], None], Path], int]
+Program = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def program() -> Program:
+    """Return a function that runs a program beside this file, and returns what it prints."""
+
+    def run(name: str, *arguments: object) -> str:
+        command = [sys.executable, str(Path(__file__).with_name(name)), *map(str, arguments)]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        return ran.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory, program: Program) -> Path:
+    """Return copies of a tiny study, one as it is before each verb, named for the verb."""
+    pytest.importorskip("torch", reason="training is an extra")
+    folder = tmp_path_factory.mktemp("states")
+    program("sweep.py", "prepare", folder)
+    return folder
+
+
+PowerCuts = Callable[[Path, Callable[[], object], Callable[..., None], Path], int]
 
 
 @pytest.fixture(scope="session")
 def power_cuts() -> PowerCuts:
-    """Return a function that runs a work, cuts the power at every moment, and checks every folder that is left.
+    """Return a function that runs a work, cuts the power at every moment, and checks each folder left.
 
     `check` gets a folder, and whether the work had ended: what it wrote must be there then. The function
     returns how many folders it checked.
     """
     sys.addaudithook(_hook)
 
-    def cut(root: Path, work: Callable[[], object], check: Callable[[Path, bool], None], scratch: Path) -> int:
+    def cut(root: Path, work: Callable[[], object], check: Callable[..., None], scratch: Path) -> int:
         states = list(_recorded(root, work))
         distinct = {(tuple(sorted(state.items())), ended) for state, ended in states}
         for files, ended in distinct:
@@ -177,62 +207,74 @@ def power_cuts() -> PowerCuts:
             for name, data in files:
                 if data is not None:
                     (scratch / name).write_bytes(data)
-            check(scratch, ended)
+            check(scratch, ended=ended)
         return len(distinct)
 
     return cut
 
 
-def _recorded(root: Path, work: Callable[[], object]) -> Iterator[tuple[dict[str, bytes | None], bool]]:
-    """Run the work; yield each state that a power cut can leave, and whether the work had ended."""
-    disk, states = Disk(root), []
-    real = os.fsync
+@dataclass
+class Recording:
+    """What one work does to a disk, and every state that a power cut leaves meanwhile."""
 
-    def inside(path: object) -> str | None:
-        if not isinstance(path, (str, os.PathLike)) or not Path(path).is_relative_to(root):
+    disk: Disk
+    states: list[dict[str, bytes | None]] = field(default_factory=list)
+    busy: bool = False
+
+    def inside(self, path: object) -> str | None:
+        root = self.disk.root
+        if self.busy or not isinstance(path, (str, os.PathLike)) or not Path(path).is_relative_to(root):
             return None
         name = str(Path(path).relative_to(root))
         return "" if name == "." else name
 
-    def moment() -> None:
-        disk.read()
-        states.extend(disk.after_power_cut())
-
-    def listen(event: str, arguments: tuple[object, ...]) -> None:
-        name = inside(arguments[0])
-        if name is None or busy:
+    def listen(self, event: str, arguments: tuple[object, ...]) -> None:
+        """Follow what Python is about to do."""
+        name = self.inside(arguments[0])
+        if name is None:
             return
-        busy.append(True)
+        target = self.inside(arguments[1]) if event == "os.rename" else None
+        self.look()
         if event == "open":
-            moment()
-            disk.open(name, int(str(arguments[2])))
+            self.disk.open(name, int(str(arguments[2])))
         elif event == "os.mkdir":
-            disk.mkdir(name)
-        elif event == "os.rename":
-            moment()
-            disk.rename(name, inside(arguments[1]) or "")
+            self.disk.mkdir(name)
+        elif target is not None:
+            self.disk.rename(name, target)
         else:
-            disk.remove(name)
-        states.extend(disk.after_power_cut())
-        busy.clear()
+            self.disk.remove(name)
+        self.states.extend(self.disk.after_power_cut())
+
+    def fsync(self, descriptor: int) -> None:
+        """Follow an fsync that has just been done."""
+        name = self.inside(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if name is not None:
+            self.look()
+            self.disk.fsync(name)
+
+    def look(self) -> None:
+        """See what was written since, and what of it a power cut leaves now."""
+        self.busy = True
+        self.disk.read()
+        self.busy = False
+        self.states.extend(self.disk.after_power_cut())
+
+
+def _recorded(root: Path, work: Callable[[], object]) -> Iterator[tuple[dict[str, bytes | None], bool]]:
+    """Run the work; yield each state that a power cut can leave, and whether the work had ended."""
+    recording, real = Recording(Disk(root)), os.fsync
 
     def fsync(descriptor: int) -> None:
         real(descriptor)
-        name = inside(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if name is not None:
-            busy.append(True)
-            moment()
-            disk.fsync(name)
-            busy.clear()
+        recording.fsync(descriptor)
 
-    busy: list[bool] = []
-    _listeners.append(listen)
+    _listeners.append(recording.listen)
     os.fsync = fsync
     try:
         work()
     finally:
         os.fsync = real
         _listeners.pop()
-    disk.read()
-    yield from ((state, False) for state in states)
-    yield from ((state, True) for state in disk.after_power_cut())
+    recording.look()
+    yield from ((state, False) for state in recording.states)
+    yield from ((state, True) for state in recording.disk.after_power_cut())

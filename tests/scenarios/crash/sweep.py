@@ -143,12 +143,12 @@ def _patient(study: StudyFolder) -> int:
 
 @dataclass(frozen=True)
 class Shares:
-    """A record of every share that left a node, in a file that outlives the process: what an eavesdropper has."""
+    """Every share that left a node, in a file that outlives the process: what an eavesdropper has."""
 
     file: Path
 
     def listen(self, point: Point, fault: str) -> None:
-        """Record in this process what nodes return; `fault` breaks the node, to see that the sweep sees it."""
+        """Record in this process what nodes return; `fault` breaks a node, to see that it is seen."""
         receive = Node.receive
 
         def recorded(node: Node, message: bytes) -> bytes:
@@ -208,7 +208,7 @@ class Broken(Exception):
     """An invariant does not hold."""
 
 
-def check(holds: bool, what: str) -> None:
+def check(holds: object, what: str) -> None:
     if not holds:
         raise Broken(what)
 
@@ -266,7 +266,9 @@ def check_end(study: StudyFolder) -> None:
     check(verified.model.files["model.safetensors"] == digest, "the model is another")
 
 
-def sweep(states: Path, verb: str, crash: Crash, *, stride: int, first: int, at: str, twice: int, fault: str) -> dict[str, object]:
+def sweep(
+    states: Path, verb: str, crash: Crash, *, stride: int, first: int, at: str, twice: int, fault: str
+) -> dict[str, object]:
     """Crash the verb before every `stride`th effect and those that match `at`; `twice` times twice."""
     draw = random.Random(f"{verb} {first}")
     with tempfile.TemporaryDirectory(dir=states) as scratch:
@@ -282,7 +284,9 @@ def sweep(states: Path, verb: str, crash: Crash, *, stride: int, first: int, at:
             try:
                 kills += crash(_work(copy, verb, fault), Path(scratch) / "study", number)
             except ChildFailed as error:
-                failures.append({"at": points[number], "number": number, "again": again, "failure": str(error)})
+                failures.append(
+                    {"at": points[number], "number": number, "again": again, "failure": str(error)}
+                )
                 continue
             if again is not None:
                 doubles += kill(_work(copy, verb, fault), Path(scratch) / "study", again)
@@ -327,7 +331,7 @@ def _in_child(work: Callable[[], object]) -> str:
         said = ""
         try:
             work()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent prints it
             said = f"{type(error).__name__}: {error}\n{traceback.format_exc()[-1500:]}"
         os.write(writable, said.encode()[:60_000])
         os._exit(0)
@@ -375,7 +379,8 @@ def main() -> None:
     if asked.what == "list":
         with tempfile.TemporaryDirectory(dir=asked.states) as scratch:
             study = _copy(asked.states, asked.verb, Path(scratch))
-            print("\n".join(effects(_work(study, asked.verb, asked.fault), Path(scratch) / "study")))
+            seen = effects(_work(study, asked.verb, asked.fault), Path(scratch) / "study")
+            sys.stdout.write("\n".join(seen) + "\n")
         return
     found = sweep(
         asked.states,

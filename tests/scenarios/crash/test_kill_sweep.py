@@ -1,14 +1,11 @@
-"""Kill every verb at its effects: it goes on, nothing is used twice, the budget is exact. `sweep.py` says how."""
+"""Kill every verb at its effects: it goes on, nothing is used twice, the budget is exact (`sweep.py`)."""
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-SWEEP = Path(__file__).with_name("sweep.py")
 SWEEPS = (
     ("train", "--stride", "8", "--at", "share|sqlite", "--twice", "12"),
     ("train", "--stride", "8", "--first", "4", "--twice", "12"),
@@ -23,30 +20,36 @@ SWEEPS = (
 LEAST_KILLS = 230
 """Of the nine sweeps together, without the kills during recovery."""
 
+ON_A_FULL_DISK = (
+    ("train", "--stride", "30"),
+    ("release", "--stride", "20"),
+    ("audit", "--stride", "5"),
+    ("oath", "--stride", "4"),
+    ("admit", "--stride", "3"),
+    ("withdraw",),
+    ("report",),
+)
 
-def run(*arguments: object) -> str:
-    command = [sys.executable, str(SWEEP), *map(str, arguments)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return ran.stdout
 
-
-@pytest.fixture(scope="module")
-def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return copies of a tiny study, as it is before each verb."""
-    pytest.importorskip("torch", reason="training is an extra")
-    folder = tmp_path_factory.mktemp("states")
-    run("prepare", folder)
-    return folder
+def swept(program, states: Path, how: str, sweeps) -> list:
+    with ThreadPoolExecutor(max_workers=2) as workers:
+        said = list(workers.map(lambda sweep: program("sweep.py", how, states, *sweep), sweeps))
+    return [json.loads(each) for each in said]
 
 
 @pytest.mark.slow
-def test_every_verb_goes_on_after_a_kill_at_any_effect(states: Path):
-    with ThreadPoolExecutor(max_workers=2) as workers:
-        found = [json.loads(said) for said in workers.map(lambda sweep: run("kill", states, *sweep), SWEEPS)]
+def test_every_verb_goes_on_after_a_kill_at_any_effect(program, states: Path):
+    found = swept(program, states, "kill", SWEEPS)
     assert [each["failures"] for each in found] == [[]] * len(SWEEPS)
     assert sum(each["kills"] for each in found) >= LEAST_KILLS
     assert sum(each["second"] for each in found) >= 20
+
+
+@pytest.mark.slow
+def test_every_verb_says_that_the_disk_is_full_and_goes_on_when_it_is_not(program, states: Path):
+    found = swept(program, states, "fill", ON_A_FULL_DISK)
+    assert [each["failures"] for each in found] == [[]] * len(ON_A_FULL_DISK)
+    assert all(each["kills"] for each in found), "each verb met the end of the disk, and said so with exit 4"
 
 
 @pytest.mark.slow
@@ -57,9 +60,9 @@ def test_every_verb_goes_on_after_a_kill_at_any_effect(states: Path):
         ("charge-forgotten", ("--stride", "100", "--first", "120")),
     ],
 )
-def test_the_sweep_sees_a_ledger_that_forgets(states: Path, fault: str, where: tuple[str, ...]):
+def test_the_sweep_sees_a_ledger_that_forgets(program, states: Path, fault: str, where: tuple[str, ...]):
     """The test of the test: with the charge behind the share, or kept in memory, every kill is a failure."""
-    found = json.loads(run("kill", states, "train", "--fault", fault, *where))
+    [found] = swept(program, states, "kill", [("train", "--fault", fault, *where)])
     said = [failure["failure"] for failure in found["failures"]]
     assert len(said) == found["kills"] > 0
     assert all("a share that it had not charged" in each for each in said)

@@ -22,7 +22,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def test_a_file_in_a_new_folder_is_there_whole_or_not_at_all(power_cuts, disk: Path, tmp_path: Path):
-    def check(left: Path, ended: bool) -> None:
+    def check(left: Path, *, ended: bool) -> None:
         file = left / "run" / "deep" / "snapshot"
         assert (file.read_bytes() == b"new" * 1000) if ended or file.exists() else True
         write_file(file, b"again")
@@ -35,7 +35,7 @@ def test_a_file_in_a_new_folder_is_there_whole_or_not_at_all(power_cuts, disk: P
 def test_a_file_that_is_replaced_is_the_old_or_the_new(power_cuts, disk: Path, tmp_path: Path):
     seen: set[bytes] = set()
 
-    def check(left: Path, ended: bool) -> None:
+    def check(left: Path, *, ended: bool) -> None:
         data = (left / "file").read_bytes()
         seen.add(data)
         assert data in ({b"new" * 1000} if ended else {b"old", b"new" * 1000})
@@ -66,7 +66,7 @@ def test_a_log_keeps_what_it_said_it_has(power_cuts, disk: Path, tmp_path: Path,
             log.write_checkpoint(cosign(note, east, 1_800_000_000))
             remember(log)
 
-    def check(left: Path, ended: bool) -> None:
+    def check(left: Path, *, ended: bool) -> None:
         with Log.open(left / "a" / "log", ORIGIN) as log:
             now = (log.size, log.checkpoint())
             assert now in history
@@ -94,7 +94,7 @@ def test_a_model_is_there_whole_or_not_at_all(power_cuts, disk: Path, tmp_path: 
 
     digests = []
 
-    def check(left: Path, ended: bool) -> None:
+    def check(left: Path, *, ended: bool) -> None:
         folder = left / "study" / "model"
         if ended or folder.exists():
             assert read_model(folder).digest == digests[0]
@@ -104,7 +104,9 @@ def test_a_model_is_there_whole_or_not_at_all(power_cuts, disk: Path, tmp_path: 
     def write() -> None:
         digests.append(write_model(disk / "study" / "model", model, vocabulary))
 
-    vocabulary = Vocabulary.parse({"codes": ["a", "b"], "edges": {}, "ages": [], "gaps": []}, what="vocabulary")
+    vocabulary = Vocabulary.parse(
+        {"codes": ["a", "b"], "edges": {}, "ages": [], "gaps": []}, what="vocabulary"
+    )
     shape = EventTransformer(name="event-transformer", layers=1, width=8, heads=1, length=8, seed=1)
     model = build(shape, encoder_of(shape, vocabulary).size)
     assert power_cuts(disk, write, check, tmp_path / "left") >= 8
@@ -134,7 +136,7 @@ def in_place(path: Path) -> None:
 def test_the_disk_tells_careless_writers(power_cuts, disk: Path, tmp_path: Path, careless):
     """The test of the test: each of the three loses something."""
 
-    def check(left: Path, ended: bool) -> None:
+    def check(left: Path, *, ended: bool) -> None:
         data = (left / "file").read_bytes()
         if data not in ({b"new" * 1000} if ended else {b"old", b"new" * 1000}):
             raise NotAuthentic("neither old nor new")

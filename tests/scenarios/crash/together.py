@@ -1,8 +1,8 @@
 """Run two verbs at once, or in a folder that may not be written. Programs of their own, as `sweep.py` is.
 
-    together.py pair STATES STATE VERB VERB [--times N]   both at once: each ends, or says why it must wait
-    together.py budget FOLDER                             many studies reserve and charge in one site's state
-    together.py readonly STATES                           every verb in a read-only folder, as an ordinary user
+    together.py pair STATES STATE VERB VERB [--times N]  both at once: each ends, or says why it must wait
+    together.py budget FOLDER                            many studies reserve and charge in one site's state
+    together.py readonly STATES                          every verb in a read-only folder, as an ordinary user
 
 Each prints one JSON object.
 """
@@ -31,7 +31,7 @@ from oathbound.workflow.folders import StudyFolder
 
 STUDIES, LIMIT = 8, 5
 ATTEMPTS = 20
-"""Of one epsilon each: the limit lets five of eight studies reserve, and each of the five charges so often."""
+"""The limit lets five of eight studies reserve one epsilon each; each of the five charges so often."""
 
 
 def together(works: list[Callable[[], object]]) -> list[int]:
@@ -93,7 +93,9 @@ def budget(folder: Path) -> dict[str, object]:
     studies = [f"study-{number}" for number in range(STUDIES)]
     with SiteStore.open(state) as store:
         for study in studies:
-            store.record_cohort(study, "sha256:" + "0" * 64, {"members": range(50), "held_out": range(50, 60)})
+            store.record_cohort(
+                study, "sha256:" + "0" * 64, {"members": range(50), "held_out": range(50, 60)}
+            )
     codes = together([lambda s=study: _spend(state, s) for study in studies])
     with SiteStore.open(state) as store:
         charged = [store.charged(study).count for study in studies]
@@ -108,11 +110,13 @@ def _spend(state: Path, study: str) -> None:
             store.charge(study, attempt, ATTEMPTS)
 
 
-def readonly(states: Path) -> dict[str, str]:
-    """Run every verb where nothing may be written, and `verify`, where reading is enough."""
+def readonly(states: Path) -> None:
+    """Run every verb where nothing may be written, and `verify`, which reads; print what came of each."""
     folder = Path(tempfile.mkdtemp(prefix="oathbound-readonly-"))
     try:
-        for verb in sweep.VERBS:  # once where it can be done: afterwards nothing is imported for the first time
+        for (
+            verb
+        ) in sweep.VERBS:  # once where it can be done: afterwards nothing is imported for the first time
             shutil.copytree(states / sweep.BEFORE[verb], folder / f"done-{verb}")
             sweep.VERBS[verb](StudyFolder.open(folder / f"done-{verb}"))
             shutil.copytree(states / sweep.BEFORE[verb], folder / verb)
@@ -120,8 +124,7 @@ def readonly(states: Path) -> dict[str, str]:
         if child == 0:
             _as_an_ordinary_user(folder)
             said = {verb: _refused(folder / verb, verb) for verb in sweep.VERBS}
-            said["verify"] = _verified(folder / "report")
-            sys.stdout.write(json.dumps(said) + "\n")
+            sys.stdout.write(json.dumps(said | {"verify": _verified(folder / "report")}) + "\n")
             sys.stdout.flush()
             os._exit(0)
         os.waitpid(child, 0)
@@ -129,7 +132,6 @@ def readonly(states: Path) -> dict[str, str]:
         for path in [folder, *folder.rglob("*")]:
             path.chmod(path.stat().st_mode | stat.S_IWUSR)
         shutil.rmtree(folder)
-    return {}
 
 
 def _as_an_ordinary_user(folder: Path) -> None:

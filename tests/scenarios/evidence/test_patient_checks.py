@@ -103,6 +103,19 @@ def test_a_patient_who_is_used_without_being_admitted_is_named():
         Story({**EVERYBODY, "audit-1-held_out": {3, 5, 6}}).check()
 
 
+@pytest.mark.parametrize("part", ["held_out", "reference"])
+def test_a_patient_who_is_in_two_parts_is_named(part):
+    with pytest.raises(NotAcceptable, match="in two parts"):
+        Story({**EVERYBODY, part: {3, 5, 6}}).check()
+
+
+def test_a_receipt_of_somebody_who_is_no_site_proves_nothing():
+    story = Story()
+    receipt = story.receipt.model_copy(update={"site": "coordinator"})
+    with pytest.raises(NotAuthentic, match="not a site"):
+        story.check(signer="coordinator", receipt=receipt, proof=story.proof(site="coordinator"))
+
+
 def test_a_receipt_of_another_hand_is_refused():
     with pytest.raises(NotAuthentic, match="not one that its site signed"):
         Story().check(signer="east")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oathbound.core.canonical import digest
 from oathbound.core.errors import NotAcceptable, NotAuthentic
 from oathbound.core.event import Unbounded
 from oathbound.core.finding import Threat
@@ -14,7 +15,7 @@ from oathbound.core.gates import Verdict
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.envelope import sign
 from oathbound.evidence.keys import Secret
-from oathbound.evidence.predicates import Oath
+from oathbound.evidence.predicates import Oath, TrainedWithTrustedAggregator
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import STEPS, Verified, verify
 from oathbound.testing.consortium import NOW, Consortium
@@ -226,6 +227,31 @@ def weights_swapped_between_rounds() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
+def a_round_that_is_stated_twice() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).step(2, round=1)
+    consortium.charge().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_on_consents_from_before_the_one_before_it() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).gather(2, at=NOW + 3600, as_of=NOW + 3000).step(2)
+    consortium.gather(3, at=NOW + 7200, as_of=NOW + 3100).charge()
+    consortium.say(
+        TrainedWithTrustedAggregator(
+            policy_digest=consortium.policy.digest,
+            run=consortium.run,
+            round=3,
+            first_step=21,
+            last_step=22,
+            attempts=22,
+            first_weights=digest(b"last"),
+            last_weights=digest(b"last"),
+        )
+    )
+    consortium.make(at=NOW + 7300).audit_cohort(as_of=NOW + 7300).audit().decide(at=NOW + 7400)
+    return consortium.bundle(), consortium.trust()
+
+
 def a_round_that_was_too_long() -> tuple[bytes, Trust]:
     training = Consortium.of().policy.training.plain() | {"round_steps": 9}
     consortium = Consortium.finished(training=training)
@@ -260,8 +286,8 @@ def a_round_with_patients_who_were_not_admitted() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
-def a_round_on_nobody() -> tuple[bytes, Trust]:
-    consortium = later_rounds(members=0)
+def a_round_on_too_few() -> tuple[bytes, Trust]:
+    consortium = later_rounds(members=15)
     return consortium.bundle(), consortium.trust()
 
 
@@ -386,6 +412,15 @@ def an_audit_by_consents_from_before_the_model() -> tuple[bytes, Trust]:
     return audited(as_of=NOW - 300)
 
 
+def an_audit_by_consents_of_the_future() -> tuple[bytes, Trust]:
+    return audited(as_of=NOW + 421)
+
+
+def an_audit_by_earlier_consents_than_before() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit_cohort().audit_cohort(as_of=NOW + 50).audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
 def an_audit_that_is_left_out() -> tuple[bytes, Trust]:
     return audited(number=2)
 
@@ -472,7 +507,7 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_round_on_consents_of_the_future: (10, NotAcceptable),
     a_round_on_earlier_consents_than_the_one_before: (10, NotAcceptable),
     a_round_with_patients_who_were_not_admitted: (10, NotAcceptable),
-    a_round_on_nobody: (10, NotAcceptable),
+    a_round_on_too_few: (10, NotAcceptable),
     a_round_whose_cohorts_nobody_witnessed: (10, NotAcceptable),
     steps_on_the_cohorts_of_an_earlier_round: (10, NotAcceptable),
     steps_before_a_cohort_of_each_site: (10, NotAcceptable),
@@ -481,6 +516,10 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_step_that_was_left_out: (11, NotAcceptable),
     more_steps_than_attempts: (11, NotAcceptable),
     weights_swapped_between_rounds: (11, NotAcceptable),
+    a_round_that_is_stated_twice: (11, NotAcceptable),
+    a_round_on_consents_from_before_the_one_before_it: (10, NotAcceptable),
+    an_audit_by_consents_of_the_future: (13, NotAcceptable),
+    an_audit_by_earlier_consents_than_before: (13, NotAcceptable),
     a_round_that_was_too_long: (11, NotAcceptable),
     more_attempts_than_allowed: (11, NotAcceptable),
     fewer_charges_than_steps: (11, NotAcceptable),

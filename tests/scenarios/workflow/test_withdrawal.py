@@ -10,12 +10,13 @@ import pytest
 from oathbound.core.errors import ConsentRefused, Unavailable, WrongInput
 from oathbound.data.store import SiteStore
 from oathbound.evidence.patient import PatientProof, Receipt, check_patient
-from oathbound.evidence.predicates import Round, TrainedWithTrustedAggregator
+from oathbound.evidence.predicates import Audited, Found, Round, TrainedWithTrustedAggregator
 from oathbound.workflow.folders import SiteFolder, StudyFolder
 from oathbound.workflow.notary import Consortium, stated
 
 pytest.importorskip("torch", reason="training is an extra")
 
+from oathbound.workflow import audit
 from oathbound.workflow.audit import audit_site
 from oathbound.workflow.patient import give_receipt, lineage, prove, withdraw
 from oathbound.workflow.release import release, trust_of
@@ -147,13 +148,81 @@ def test_a_withdrawal_lasts_until_a_later_consent(study: StudyFolder):
     again = Receipt.opened(withdraw(north, subject, now=NOW + 5), parties_of(north))
     assert (first.withdrawn, again.withdrawn) == (NOW, NOW)
     assert [consent.status for consent in first.consents] == ["withdrawn"]
-    lines = [json.loads(line) for line in north.consents.read_text().splitlines()]
-    for resource in lines:
-        if resource["patient"]["reference"] == f"Patient/{subject}":
-            resource["dateTime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW + 60))
-    north.consents.write_text("".join(json.dumps(resource) + "\n" for resource in lines))
+    consent_again(north, subject, NOW + 60)
     later = Receipt.opened(give_receipt(north, subject, now=NOW + 90), parties_of(north))
     assert [consent.status for consent in later.consents] == ["active"]
+    assert later.withdrawn is None
+    twice = Receipt.opened(withdraw(north, subject, now=NOW + 100), parties_of(north))
+    assert twice.withdrawn == NOW + 100
+
+
+@pytest.mark.parametrize("date", ["2031-01-01", "9999-12-31"])
+def test_a_consent_that_is_dated_in_the_future_does_not_outlive_a_withdrawal(study: StudyFolder, date: str):
+    north = study.site("north")
+    subject = members(north, study.policy.study)[0]
+    consent_again(north, subject, date)
+    receipt = Receipt.opened(withdraw(north, subject, now=NOW), parties_of(north))
+    assert receipt.withdrawn == NOW
+    again = Receipt.opened(give_receipt(north, subject, now=NOW + 9), parties_of(north))
+    assert (again.withdrawn, [consent.status for consent in again.consents]) == (NOW, ["withdrawn"])
+
+
+def test_who_consents_again_is_used_again_and_their_proof_holds(study: StudyFolder):
+    north, name = study.site("north"), study.policy.study
+    subject, other = members(north, name)[:2]
+
+    def watch(done: int, *_: object) -> None:
+        if done == 5:
+            withdraw(north, subject, now=NOW + 5)
+            consent_again(north, subject, NOW + 10)
+
+    ticks = iter(range(NOW, NOW + 100_000))
+    train(study, clock=lambda: next(ticks), watch=watch)
+    with SiteStore.open(north.state) as store:
+        store._connection.execute("PRAGMA foreign_keys = OFF")
+        store._connection.execute("DELETE FROM patient WHERE subject_id = ?", (other,))
+    for site in ("north", "east", "south"):
+        audit_site(study, study.model, site, now=NOW + 500)
+    verified = release(study, study.model, study.path / "a.oath", now=NOW + 600).verified
+    receipt = give_receipt(north, subject, now=NOW + 700)
+    _, shown = check_patient(verified, trust_of(study), receipt, prove(north, subject, name))
+    assert "round-2" in [each.label for each in shown if each.member]
+
+
+def test_an_audit_that_is_killed_among_its_statements_is_not_run_again(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+):
+    train(study, clock=lambda: NOW, watch=unwatched)
+    said, whole = [], audit.state
+
+    def killed(predicate: object, *where: object) -> None:
+        if said:
+            raise KeyboardInterrupt
+        said.append(predicate)
+        whole(predicate, *where)
+
+    monkeypatch.setattr(audit, "state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        audit_site(study, study.model, "north", now=NOW + 10)
+    monkeypatch.undo()
+    north = study.site("north")
+    withdraw(north, members(north, study.policy.study)[0], now=NOW + 20)
+    audit_site(study, study.model, "north", now=NOW + 30)
+    with north.log(study.policy) as own:
+        mine = {"north": north.secret().party()}
+        assert len(stated(own, Audited, mine)) == 1
+        tests = [found.finding.test for found in stated(own, Found, mine)]
+    assert sorted(tests) == sorted(set(tests))
+
+
+def consent_again(site: SiteFolder, subject: int, at: int | str) -> None:
+    """Give the patient's consent a new date."""
+    date = at if isinstance(at, str) else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    resources = [json.loads(line) for line in site.consents.read_text().splitlines()]
+    for resource in resources:
+        if resource["patient"]["reference"] == f"Patient/{subject}":
+            resource["dateTime"] = date
+    site.consents.write_text("".join(json.dumps(resource) + "\n" for resource in resources))
 
 
 def parties_of(site: SiteFolder) -> dict:

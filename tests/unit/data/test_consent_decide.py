@@ -4,7 +4,7 @@ from itertools import permutations
 import pytest
 
 from oathbound.core.errors import WrongInput
-from oathbound.data.consent import Consent, Deny, Permit, Provision, Reason, Request, current, decide
+from oathbound.data.consent import Consent, Deny, Permit, Provision, Reason, Request, after_withdrawal, current, decide
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -31,6 +31,34 @@ def reason(consents, request=RESEARCH, at=AT):
 
 def test_a_permit_for_the_purpose_permits():
     assert reason([consent(permit())]) == Permit()
+
+
+def test_a_withdrawal_takes_back_what_was_permitted_and_nothing_that_was_denied():
+    given = consent(permit(exceptions=(deny(labels=("SUD",)),)), given=AT - DAY)
+    drugs = Request("HRESCH", frozenset({"SUD"}))
+    (after,) = after_withdrawal([given], AT)
+    later = consent(permit(), id="later", given=AT + DAY)
+    assert reason([after], at=AT + 2 * DAY) is Reason.WITHDRAWN
+    assert reason([after, later], at=AT + 2 * DAY) == Permit()
+    assert reason([given, later], drugs, AT + 2 * DAY) is Reason.WITHHELD
+    assert reason([after, later], drugs, AT + 2 * DAY) is Reason.WITHHELD
+    refused = after_withdrawal([consent(deny(), given=AT - DAY)], AT)
+    assert reason([*refused, later], at=AT + 2 * DAY) is Reason.DENIED
+
+
+def test_an_opt_in_that_was_withdrawn_does_not_deny_a_later_one():
+    opted_in = consent(deny(exceptions=(permit("HRESCH"),)), given=AT - DAY)
+    later = consent(deny(exceptions=(permit("HRESCH"),)), id="later", given=AT + DAY)
+    withdrawn = after_withdrawal([opted_in], AT)
+    assert reason(withdrawn, at=AT + 2 * DAY) is Reason.WITHDRAWN
+    assert reason([*withdrawn, later], at=AT + 2 * DAY) == Permit()
+
+
+def test_a_withdrawal_takes_back_what_was_there_and_dated_later():
+    future = consent(permit(), given=AT + DAY)
+    assert after_withdrawal([future], AT) == (future,)
+    (after,) = after_withdrawal([future], AT, {("c", AT + DAY)})
+    assert reason([after], at=AT + 2 * DAY) is Reason.WITHDRAWN
 
 
 def test_nothing_permits_by_default():

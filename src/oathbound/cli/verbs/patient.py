@@ -12,7 +12,10 @@ from oathbound.cli.verbs.options import FormatOption
 
 SiteFolderArgument = Annotated[Path, typer.Argument(metavar="SITE", help="The site's folder.")]
 PatientOption = Annotated[
-    int, typer.Option("--patient", metavar="NUMBER", min=0, help="The patient, by the site's own number.")
+    int,
+    typer.Option(
+        "--patient", metavar="NUMBER", min=0, max=2**63 - 1, help="The patient, by the site's own number."
+    ),
 ]
 OutOption = Annotated[
     Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write; it is the patient's to keep.")
