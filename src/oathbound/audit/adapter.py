@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from oathbound.audit.target import Floats, Target, Tokens, TokenScores
+from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Patient
 from oathbound.models.family import Encoder, Sequences
 from oathbound.models.model import Model
@@ -36,12 +37,17 @@ class RowTarget:
 
     @torch.inference_mode()
     def record_logprobs(self, patients: Sequence[Patient]) -> Floats:
-        """Return the log-probability of each patient's label, from one forward pass; 0 without a label."""
+        """Return the log-probability of each patient's label, from one forward pass; NaN without a label.
+
+        Raises `WrongInput` where the model's answer to a patient with a label is not a number.
+        """
         self.tokens_pushed += len(patients)
-        logprobs: Floats = (
-            -self._model.losses(torch.from_numpy(self._encoder.encode_all(patients))).double().numpy()
-        )
-        return logprobs
+        rows = self._encoder.encode_all(patients)
+        logprobs: Floats = -self._model.losses(torch.from_numpy(rows)).double().numpy()
+        labelled = ~np.isnan(rows[:, -1])
+        if not np.isfinite(logprobs[labelled]).all():
+            raise WrongInput("a score of the model is not a finite number", hint="the training diverged")
+        return np.where(labelled, logprobs, np.nan)
 
 
 class EventTarget:

@@ -160,10 +160,12 @@ def check_coherent(target: Target, patients: Sequence[Patient]) -> None:
 def _check_records(target: RecordTarget, probes: Sequence[Patient]) -> None:
     """Scores are finite logarithms of probabilities, and a record scored alone and in a batch agree."""
     together = target.record_logprobs(probes)
-    _refuse_unless(bool(np.isfinite(together).all()), "a score is not a finite number")
-    _refuse_unless(bool((together <= _TOLERANCE).all()), "a probability is above 1")
+    known = together[~np.isnan(together)]
+    _refuse_unless(bool(np.isfinite(known).all()), "a score is not a finite number")
+    _refuse_unless(bool((known <= _TOLERANCE).all()), "a probability is above 1")
     alone = np.concatenate([target.record_logprobs([probe]) for probe in probes])
-    _refuse_unless(np.allclose(together, alone, atol=_TOLERANCE), "a record is scored differently in a batch")
+    same = np.allclose(together, alone, atol=_TOLERANCE, equal_nan=True)
+    _refuse_unless(same, "a record is scored differently in a batch")
 
 
 def check_sequences(target: SequenceTarget, sequences: Sequence[Sequence[int]]) -> None:

@@ -10,7 +10,9 @@ whatever they hold, separated by commas: in a CSV file the type of any other col
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 import polars as pl
@@ -38,6 +40,17 @@ _PACKED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"x\x01", b"x\x5e", b"x\x9c"
 SUBJECT: Final = "\0subject"
 """Our own name of the column of ids; no column of a table has a name that is not printable."""
 
+_FIRST_DAY, _END_DAY = -719_162, 2_932_897
+"""Where the years 1 and 10000 begin, in days since 1970."""
+
+_PER_DAY: Final[Mapping[pl.DataType, int]] = MappingProxyType(
+    {
+        pl.Date(): 1,
+        pl.Datetime("ms"): 86_400 * 10**3,
+        pl.Datetime("us"): 86_400 * 10**6,
+        pl.Datetime("ns"): 86_400 * 10**9,
+    }
+)
 _ORDER, _TIME, _ROW = "\0order", "\0time", "\0row"
 
 
@@ -67,6 +80,12 @@ class Options:
             raise WrongInput("order and take are of a patient's rows: they need subject")
         if given["take"] in {"first", "last"} and not given["order"]:
             raise WrongInput(f'take = "{given["take"]}" needs order, the column that rows are ordered by')
+        for one, other in combinations(("subject", "order", "time"), 2):
+            if given[one] and given[one] == given[other]:
+                raise WrongInput(
+                    f"{Path(given['path']).name}: column {given[one]} cannot be both {one} and {other}",
+                    hint="name another one, or write the column twice",
+                )
         return cls(**given, text=text)
 
 
@@ -109,7 +128,8 @@ def source_of(
     if events.is_empty():
         raise NothingExamined(f"the {kind} source holds no events", hint="is every cell of it empty?")
     codes = sorted(events["code"].unique().to_list())
-    types = {name: str(dtype) for name, dtype in rows.schema.items() if name in columns}
+    # a type's parameters may be values, such as the words of an Enum
+    types = {name: str(dtype.base_type()) for name, dtype in rows.schema.items() if name in columns}
     dropped = Dropped(rounded(without_subject), rounded(len(quarantined)), rounded(numbers))
     description = SourceDescription(kind, digest_of({"columns": types}), simulated, dropped)
     return InMemory(of_frame(events, codes), quarantined, description)
@@ -143,8 +163,8 @@ def _read(path: Path, asked: Options) -> pl.DataFrame:
         raise WrongInput(f"the table {path.name} is not there", hint="is path relative to the site's folder?")
     with _reading(path.name):
         table = _csv(path, asked.text) if suffix == ".csv" else _parquet(path)
-    named = {asked.subject, asked.order, asked.time, *asked.text} - {""}
-    absent = sorted(named - set(table.columns))
+    placing = {asked.subject, asked.order, asked.time} - {""}
+    absent = sorted(placing.union(asked.text).difference(table.columns))
     if absent:
         raise WrongInput(
             f"{path.name} has no column {absent[0]}", hint="the options name the table's columns"
@@ -153,11 +173,16 @@ def _read(path: Path, asked: Options) -> pl.DataFrame:
         if not name.isprintable() or not 0 < len(name) <= MAX_NAME:
             raise WrongInput(f"{path.name} has a column whose name is empty, too long or not printable")
         known = dtype.is_numeric() or dtype.base_type() in _WORDS
-        if not known and name not in named:
+        if not known and (name not in placing or name in asked.text):
             raise WrongInput(
-                f"{path.name}: column {name} has type {dtype}",
+                f"{path.name}: column {name} has type {dtype.base_type()}",
                 hint="a column is of numbers, text or truth values; name a date with `time`, or leave it out",
             )
+    if not set(table.columns) - placing:
+        beside = f" beside {', '.join(sorted(placing))}" if placing else ""
+        raise WrongInput(
+            f"{path.name} has no column{beside}", hint="the other columns are what is learnt from"
+        )
     return table.with_columns(pl.col(name).cast(pl.String) for name in asked.text)
 
 
@@ -196,7 +221,7 @@ def _rows(table: pl.DataFrame, asked: Options) -> tuple[pl.DataFrame, int]:
     if not asked.subject:
         named = table.with_row_index(SUBJECT, offset=1).with_columns(pl.col(SUBJECT).cast(pl.Int64))
     elif table[asked.subject].dtype.is_integer():
-        named = table.rename({asked.subject: SUBJECT}).with_columns(pl.col(SUBJECT).cast(pl.Int64))
+        named = table.rename({asked.subject: SUBJECT}).with_columns(_ids(table[asked.subject], asked))
     else:
         raise WrongInput(f"column {asked.subject} is not of whole numbers", hint="number the patients")
     if asked.order:
@@ -207,19 +232,33 @@ def _rows(table: pl.DataFrame, asked: Options) -> tuple[pl.DataFrame, int]:
     return rows, named.height - rows.height
 
 
+def _ids(column: pl.Series, asked: Options) -> pl.Series:
+    ids = column.cast(pl.Int64, strict=False).alias(SUBJECT)
+    if ids.null_count() > column.null_count():
+        raise WrongInput(
+            f"{Path(asked.path).name}: column {column.name} has a number beyond 64 bits with a sign",
+            hint="number the patients below 2^63",
+        )
+    return ids
+
+
 def _moment(dates: pl.Series) -> pl.Series:
     """Return a column of dates as MEDS times; null where it is no date of the years 1 to 9999."""
     if dates.dtype == pl.String:
         days = dates.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
         moments = days.fill_null(dates.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"))
     elif dates.dtype == pl.Date or (isinstance(dates.dtype, pl.Datetime) and dates.dtype.time_zone is None):
-        moments = dates.cast(pl.Datetime("us"))
+        moments = dates
     else:
         raise WrongInput(
             f"column {dates.name} is not of dates without a time zone", hint="write them as 2001-12-31"
         )
+    per_day = _PER_DAY[moments.dtype]
+    first, end = (min(max(day * per_day, -(2**63)), 2**63 - 1) for day in (_FIRST_DAY, _END_DAY))
+    # by the numbers that stand for them: polars panics at a year that it cannot write
+    there = pl.col("when").to_physical().is_between(first, end, closed="left")
     frame = moments.to_frame("when")
-    return frame.select(pl.when(pl.col("when").dt.year().is_between(1, 9999)).then("when")).to_series()
+    return frame.select(pl.when(there).then("when").cast(pl.Datetime("us"))).to_series()
 
 
 def _spoilt(rows: pl.DataFrame, asked: Options) -> pl.Series:

@@ -60,14 +60,14 @@ class Exclusion(Record):
 
 
 class Missing(Record):
-    """How many values of the admitted say "not measured" by being `coded_as`.
+    """How many of the admitted have a value that says "not measured" by being `coded_as`.
 
-    Without it: how many patients have no label. `values` is absent where it is too small to be shown.
+    Without it: how many have no label. `patients` is absent where it is too small to be shown.
     """
 
     code: Text
     coded_as: Exact | None = None
-    values: Rounded | None = None
+    patients: Rounded | None = None
 
 
 class Roots(Record):

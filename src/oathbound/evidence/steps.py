@@ -236,6 +236,7 @@ def check_rounds(
     """
     admitted = {admission.site: admission for admission in admissions}
     newest = {site: (0, admission.as_of) for site, admission in admitted.items()}
+    most = {site: admission.members for site, admission in admitted.items()}
     open_rounds: dict[int, dict[str, tuple[int, Round]]] = {}
     earlier = 0
     for index, statement in enumerate(study):
@@ -245,11 +246,12 @@ def check_rounds(
             if predicate.round <= number or predicate.as_of < max(as_of, earlier - CLOCK_SKEW_SECONDS):
                 raise NotAcceptable(f"{predicate.site} went back to an earlier round, or to earlier consents")
             least = policy.audit.minimum_patients - COUNT_SLACK
-            if not least <= predicate.members <= admitted[predicate.site].members:
+            if not least <= predicate.members <= most[predicate.site]:
                 raise NotAcceptable(
-                    f"{predicate.site} trained round {predicate.round} on too few, or on more than it admitted"
+                    f"{predicate.site} trained round {predicate.round} on too few, or on more than before"
                 )
             newest[predicate.site] = (predicate.round, predicate.as_of)
+            most[predicate.site] = predicate.members
             open_rounds.setdefault(predicate.round, {})[predicate.site] = (index, predicate)
         if isinstance(predicate, TrainedWithTrustedAggregator):
             if predicate.round != max(open_rounds, default=0):
@@ -257,6 +259,13 @@ def check_rounds(
             seen = _witnessed_round(open_rounds[predicate.round], index, log, policy)
             earlier = min(seen.times)
     return tuple(each(study, Round))
+
+
+def first_trained(
+    rounds: Sequence[Round], segments: Sequence[TrainedWithTrustedAggregator]
+) -> dict[str, Round]:
+    """Return each site's cohort of the first round that took a step."""
+    return {each.site: each for each in rounds if each.round == segments[0].round}
 
 
 def _witnessed_round(
@@ -380,11 +389,18 @@ def check_findings(
 
 
 def check_audited(
-    history: Sequence[Stated], admission: Admission, made: CheckpointSeen, head: CheckpointSeen
+    history: Sequence[Stated],
+    policy: Policy,
+    *,
+    trained: Round,
+    admission: Admission,
+    made: CheckpointSeen,
+    head: CheckpointSeen,
 ) -> None:
-    """(13) Refuse one site's findings on others than it says it audited, or on more than it admitted.
+    """(13) Refuse one site's findings on others than it says it audited, or on more than it used.
 
-    An excess is on the carriers among them. `head` is the last checkpoint of the site's own log.
+    `trained` is the site's cohort of the first round that took a step: nobody joins later. `head` is the last
+    checkpoint of the site's own log.
     """
     audited: Audited | None = None
     for statement in history:
@@ -399,19 +415,20 @@ def check_audited(
                 raise NotAcceptable(f"{site} audited by consents read after it said so")
             if audited is not None and predicate.as_of < audited.as_of:
                 raise NotAcceptable(f"{site} audited by earlier consents than before")
-            if predicate.members > admission.members or predicate.held_out > admission.held_out:
-                raise NotAcceptable(f"{site} audited more patients than it admitted")
+            if predicate.members > trained.members or predicate.held_out > admission.held_out:
+                raise NotAcceptable(f"{site} audited more patients than it trained on, or held out")
             audited = predicate
         if isinstance(predicate, Found):
             if audited is None:
                 raise NotAcceptable(f"{predicate.site} does not say whom its finding is about")
-            _check_counts(predicate, audited)
+            _check_counts(predicate, audited, all_of_them=policy.vocabulary is not None)
 
 
-def _check_counts(found: Found, audited: Audited) -> None:
+def _check_counts(found: Found, audited: Audited, *, all_of_them: bool) -> None:
+    """Refuse other numbers of patients; an excess is on carriers, and a classifier's scores on the labelled."""
     measures = () if isinstance(found.finding.outcome, DidNotRun) else found.finding.outcome.measures
     for measure in measures:
-        if isinstance(measure, (Auc, TruePositiveRate)):
+        if all_of_them and isinstance(measure, (Auc, TruePositiveRate)):
             fits = (measure.members, measure.held_out) == (audited.members, audited.held_out)
         else:
             fits = isinstance(measure, NotMeasurable) or (

@@ -43,6 +43,7 @@ from oathbound.evidence.steps import (
     checkpoint_cited,
     each,
     epsilon_spent,
+    first_trained,
     heads_of,
     judgement_of,
     last_decision,
@@ -188,8 +189,16 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:  # noqa: PLR0915 
         found = [[s.predicate for s in own if isinstance(s.predicate, Found)] for own in history.values()]
         attempts = list(chain.from_iterable(attempts_of(of_site) for of_site in found))
         check_findings(attempts, model, policy, admissions)
+        trained = first_trained(rounds, training)
         for admission in admissions:
-            check_audited(history[admission.site], admission, made, seen[admission.site][-1])
+            check_audited(
+                history[admission.site],
+                policy,
+                trained=trained[admission.site],
+                admission=admission,
+                made=made,
+                head=seen[admission.site][-1],
+            )
 
     # (14) the verdict, recomputed from findings and gates, is the one that was decided
     with _step(14):

@@ -88,7 +88,7 @@ class FeatureEncoder:
 
 
 def count_missing(features: Features, records: Iterable[Columns]) -> Counter[tuple[str, Decimal | None]]:
-    """Return how many values are codes for "not measured", by the number's code and the value that says so.
+    """Return how many patients have a value that means "not measured", by its code and what it is coded as.
 
     With None in place of a value: how many patients have no label, and so nothing to learn from.
     """
@@ -97,8 +97,9 @@ def count_missing(features: Features, records: Iterable[Columns]) -> Counter[tup
     label = features.label
     for columns in records:
         for code, missing in coded:
-            values = columns.value[_measured(columns, code)].astype(np.float32)
-            counts[code, missing] += int((values == _single(missing)).sum())
+            places = _measured(columns, code)
+            coded_so = columns.value[places].astype(np.float32) == _single(missing)
+            counts[code, missing] += len(np.unique(columns.subject[places[coded_so]]))
         if label.at_least is not None:
             labelled = np.unique(columns.subject[_measured(columns, label.code)])
             counts[label.code, None] += len(np.unique(columns.subject)) - len(labelled)

@@ -80,7 +80,7 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         rows_of_nobody=described.dropped.rows,
         absent_numbers=described.dropped.numbers,
         missing=tuple(
-            Missing(code=code, coded_as=coded_as, values=rounded(count))
+            Missing(code=code, coded_as=coded_as, patients=rounded(count))
             for (code, coded_as), count in missing.items()
         ),
         excluded=excluded,

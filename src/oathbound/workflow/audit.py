@@ -14,7 +14,7 @@ from oathbound.core.finding import Finding
 from oathbound.core.study import Policy
 from oathbound.data.store import SiteStore
 from oathbound.evidence.note import decode
-from oathbound.evidence.predicates import Found, ModelMade
+from oathbound.evidence.predicates import Found, ModelMade, TrainedWithTrustedAggregator
 from oathbound.models.model import flat
 from oathbound.train.messages import weight_bytes
 from oathbound.workflow.extensions import load
@@ -40,6 +40,7 @@ def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple
         consortium, secret = Consortium.of(study), site.secret()
         run = decode(standing(log, consortium))[0].identity
         made = stated(log, ModelMade, consortium.parties)[0]
+        first = stated(log, TrainedWithTrustedAggregator, consortium.parties)[0].round
         weights = digest(weight_bytes(flat(loaded.model)))
         if (loaded.digest, weights) != (made.model, made.weights):
             raise NotAcceptable(f"{model} is not the model that this study trained")
@@ -48,7 +49,7 @@ def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple
             check_clock(log, consortium, now)
             kept = _kept(site, policy)
             if not kept.exists():
-                parts = gather_audit(site, store, policy, run=run, now=now, own=own, log=log)
+                parts = gather_audit(site, store, policy, run=run, first=first, now=now, own=own, log=log)
                 nonce, audited = secret.audit_nonce(policy.digest), _patients(site, store, policy, parts)
                 findings = run_battery(
                     target_of(loaded.model, loaded.encoder),

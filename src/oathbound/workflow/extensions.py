@@ -164,7 +164,7 @@ def _holder(entry_point: EntryPoint) -> Distribution:
 
 def _check_readable(found: Distribution, what: str) -> None:
     try:
-        found.metadata.keys()
+        len(found.metadata)
     except UnicodeDecodeError:
         raise Unavailable(f"the metadata of {what} is not UTF-8", hint=_WHEEL) from None
 
@@ -190,8 +190,8 @@ def _code(found: Distribution) -> dict[str, Path]:
     """Return every file of a distribution that Python could import, and its entry points, by path.
 
     All that lies on disk under its top-level names counts, listed by the installer or not: a file that was
-    put there later would be imported too. Not so what installation varies: bytecode beside its source, scripts
-    in `bin`, other metadata.
+    put there later would be imported too. Not so what installation varies: bytecode kept beside a source,
+    scripts in `bin`, other metadata.
     """
     name = found.metadata["Name"]
     try:

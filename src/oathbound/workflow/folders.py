@@ -230,7 +230,7 @@ def read_toml(path: Path, *, hint: str = "") -> dict[str, Any]:
     """Return the TOML file as a mapping; `WrongInput` when it cannot be read or is not TOML."""
     try:
         return tomllib.loads(read_file(path, hint=hint).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise WrongInput(f"{path} is not TOML: {error}") from None
 
 

@@ -99,7 +99,8 @@ def gather_site(
                 )
             return last, cohort.members - use.absent
         consents = read_again(site, store)
-        members = _allowed(store, cohort.members, policy.consent.training_purpose, policy, now)
+        left = left_before(store, policy.study, number)
+        members = _allowed(store, cohort.members - left, policy.consent.training_purpose, policy, now)
         if len(members) < policy.audit.minimum_patients:
             raise ConsentRefused(
                 f"of the members of {name} fewer than {policy.audit.minimum_patients} still consent",
@@ -121,9 +122,11 @@ def gather_site(
 
 
 def gather_audit(
-    site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, now: int, own: Log, log: Log
+    site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, first: int, now: int, own: Log, log: Log
 ) -> Mapping[str, frozenset[int]]:
     """State whose records the site uses in an audit, and return the patients, by part of the cohort.
+
+    `first` is the first round that took a step: who left before it was never trained on, and is no member.
 
     Raises `Unavailable` when this machine's clock is behind the last consents that the site stated.
     """
@@ -132,8 +135,10 @@ def gather_audit(
     _check_clock(site, own, now)
     number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
     consents = read_again(site, store)
+    everybody = {"members": cohort.members - left_before(store, policy.study, first + 1)}
+    everybody["held_out"] = cohort.held_out
     parts = {
-        part: _allowed(store, cohort.part(part), policy.consent.audit_purpose, policy, now)
+        part: _allowed(store, everybody[part], policy.consent.audit_purpose, policy, now)
         for part in AUDIT_PARTS
     }
     for part, allowed in parts.items():
@@ -171,6 +176,13 @@ def _check_clock(site: SiteFolder, own: Log, now: int) -> None:
             f"by this machine's clock {site.file.name} read its consents in the future",
             hint="set the clock right",
         )
+
+
+def left_before(store: SiteStore, study: str, number: int) -> frozenset[int]:
+    """Return the members who were absent from a round before this one: nobody comes back."""
+    uses = store.uses(study)
+    labels = {round_label(earlier) for earlier in range(1, number)}
+    return frozenset[int]().union(*(uses[label].absent for label in labels & uses.keys()))
 
 
 def _allowed(

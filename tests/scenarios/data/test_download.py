@@ -113,6 +113,21 @@ def test_a_server_that_sends_another_range_is_not_believed(get, server, tmp_path
     assert server.asked[-1] == ("/a/a.bin", None)
 
 
+def test_a_range_that_nobody_asked_for_is_not_believed(get, server, paused, tmp_path: Path):
+    def ranged(ask) -> None:
+        ask.send_response(206)
+        ask.send_header("Content-Range", f"bytes 5-9/{len(DATA)}")
+        ask.send_header("Content-Length", "5")
+        ask.end_headers()
+
+    server.script = [ranged]
+    assert get() is True
+    assert paused.pauses == [1]
+    (tmp_path / "to" / "a.bin").unlink()
+    server.script = [ranged] * ATTEMPTS
+    assert "another range" in refusal(get).message
+
+
 def test_a_damaged_part_is_fetched_anew_once(get, server, tmp_path: Path):
     server.script = [lambda ask: ask.whole(cut=1000)] * ATTEMPTS
     refusal(get)
@@ -146,7 +161,9 @@ def test_busy_then_fine(get, server, paused, code: int):
     assert paused.pauses == [1, 2]
 
 
-@pytest.mark.parametrize(("wanted", "waited"), [("7", 7), ("86400", 60), ("Wed, 21 Oct", 1), ("-3", 1)])
+@pytest.mark.parametrize(
+    ("wanted", "waited"), [("7", 7), ("86400", 60), ("Wed, 21 Oct", 1), ("-3", 1), ("9" * 5000, 60)]
+)
 def test_a_server_may_say_how_long_within_reason(get, server, paused, wanted: str, waited: int):
     def busy(ask) -> None:
         ask.send_response(503)
@@ -234,6 +251,16 @@ def test_a_redirect_over_https_is_followed(get, server, tmp_path: Path):
 def test_a_redirect_away_from_https_is_refused(get, server, tmp_path: Path, to: str):
     server.script = [redirect(to.format(port=server.server_address[1]))]
     assert refusal(get).exit is Exit.UNAVAILABLE
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("to", ["https://[", "https://a..b/", f"https://{'a' * 70}.example/"])
+def test_a_redirect_to_what_is_no_address_is_refused(get, server, paused, tmp_path: Path, to: str):
+    server.script = [redirect(to)]
+    error = refusal(get)
+    assert error.exit is Exit.UNAVAILABLE
+    assert error.message == "127.0.0.1 leads to what is no address"
+    assert paused.pauses == []
     assert names(tmp_path) == []
 
 

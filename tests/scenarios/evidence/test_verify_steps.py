@@ -404,8 +404,20 @@ def audited(**changes) -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
-def an_audit_of_more_than_were_admitted() -> tuple[bytes, Trust]:
+def an_audit_of_more_than_were_held_out() -> tuple[bytes, Trust]:
     return audited(held_out=220)
+
+
+def an_audit_of_members_who_left_before_training() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1, members=300).step(1).gather(2, members=300).step(2)
+    consortium.charge().make().audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def a_round_that_somebody_came_back_to() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1, members=300).step(1).gather(2, members=305).step(2)
+    consortium.charge().make().audit_cohort(members=300).audit(members=300).decide()
+    return consortium.bundle(), consortium.trust()
 
 
 def an_audit_by_consents_from_before_the_model() -> tuple[bytes, Trust]:
@@ -533,7 +545,9 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_seed_that_was_chosen: (13, NotAcceptable),
     a_nonce_that_was_not_committed_to: (13, NotAcceptable),
     a_finding_on_other_patients: (13, NotAcceptable),
-    an_audit_of_more_than_were_admitted: (13, NotAcceptable),
+    an_audit_of_more_than_were_held_out: (13, NotAcceptable),
+    an_audit_of_members_who_left_before_training: (13, NotAcceptable),
+    a_round_that_somebody_came_back_to: (10, NotAcceptable),
     an_audit_by_consents_from_before_the_model: (13, NotAcceptable),
     an_audit_that_is_left_out: (13, NotAcceptable),
     an_audit_of_nobody_in_particular: (13, NotAcceptable),

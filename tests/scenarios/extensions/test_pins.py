@@ -1,5 +1,7 @@
+import os
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,11 @@ def digest_in(folder, monkeypatch, name):
     with monkeypatch.context() as path:
         path.syspath_prepend(folder)
         return digest_of_distribution(name)
+
+
+def added(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"")
 
 
 def test_what_a_policy_pins_is_loaded(fake, pinning):
@@ -35,7 +42,12 @@ def test_what_installation_varies_is_not_in_the_digest(fake, tmp_path, monkeypat
         with (one.metadata / name).open("a") as file:
             file.write("ext_varied/__init__.py,sha256=other,1\n" if name == "RECORD" else "\n")
     (one.package / "__pycache__").mkdir()
-    (one.package / "__pycache__" / "__init__.cpython-311.pyc").write_bytes(b"bytecode")
+    for name in (
+        "__init__.cpython-311.pyc",
+        "__init__.cpython-311.opt-1.pyc",
+        "__init__.cpython-311.pyc.140",
+    ):
+        (one.package / "__pycache__" / name).write_bytes(b"bytecode")
     (one.folder / "bin").mkdir()
     (one.folder / "bin" / "other").write_text("#!/usr/bin/python")
     (one.folder / "ext_other").mkdir()
@@ -52,6 +64,13 @@ def test_what_installation_varies_is_not_in_the_digest(fake, tmp_path, monkeypat
         lambda ext: (ext.package / "__init__.cpython-311-x86_64-linux-gnu.so").write_bytes(b"ELF"),
         lambda ext: (ext.package / "unlisted.py").write_text(""),
         lambda ext: (ext.package / "sourceless.pyc").write_bytes(b""),
+        lambda ext: added(ext.package / "__pycache__" / "impl.py"),
+        lambda ext: added(ext.package / "__pycache__" / "impl.pyc"),
+        lambda ext: added(ext.package / "__pycache__" / "deeper" / "impl.cpython-311.pyc"),
+        lambda ext: added(ext.folder / "bin" / "impl.py"),
+        lambda ext: added(ext.folder / "bin" / "impl.abi3.so"),
+        lambda ext: added(ext.folder / "bin" / "impl.pyc"),
+        lambda ext: added(ext.folder / "bin" / "deeper" / "data.txt"),
         lambda ext: (ext.package / "data.txt").write_text("other data"),
         lambda ext: (ext.package / "data.txt").unlink(),
         lambda ext: (ext.metadata / "entry_points.txt").write_text(
@@ -60,7 +79,7 @@ def test_what_installation_varies_is_not_in_the_digest(fake, tmp_path, monkeypat
     ],
 )
 def test_other_code_is_not_acceptable_and_not_imported(fake, pinning, change):
-    ext = fake("ext-changed", more=("ext_changed/data.txt",))
+    ext = fake("ext-changed", more=("ext_changed/data.txt", "bin/script"))
     (ext.package / "data.txt").write_text("data")
     policy = pinning("ext-changed")
     change(ext)
@@ -180,12 +199,52 @@ def test_what_has_no_list_of_files_or_no_code_has_no_pin(fake, tmp_path):
     (ext.metadata / "RECORD").unlink()
     with pytest.raises(Unavailable, match="not installed from a wheel"):
         digest_of_distribution("ext-unlisted")
+    (ext.metadata / "RECORD").write_text(",,\n")
+    with pytest.raises(Unavailable, match="without a path"):
+        digest_of_distribution("ext-unlisted")
     linked = fake("ext-linked")
     (linked.package / "data").symlink_to(tmp_path)
     with pytest.raises(Unavailable, match="link"):
         digest_of_distribution("ext-linked")
     with pytest.raises(Unavailable, match="not installed"):
         digest_of_distribution("ext-absent")
+
+
+def test_a_package_that_is_a_link_has_no_pin(fake, tmp_path):
+    ext = fake("ext-elsewhere")
+    ext.package.rename(tmp_path / "elsewhere")
+    ext.package.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable, match="link"):
+        digest_of_distribution("ext-elsewhere")
+
+
+def test_a_file_whose_name_is_not_utf_8_has_no_pin(fake):
+    ext = fake("ext-latin")
+    try:
+        Path(os.fsdecode(os.fsencode(ext.package) + b"/\xff.py")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system holds no name that is not UTF-8")
+    with pytest.raises(Unavailable, match="name is not UTF-8"):
+        digest_of_distribution("ext-latin")
+
+
+def test_metadata_that_is_not_utf_8_has_no_pin(fake):
+    ext = fake("ext-garbled")
+    (ext.metadata / "METADATA").write_bytes(b"Metadata-Version: 2.1\nName: ext-garbled\xff\nVersion: 1.0\n")
+    with pytest.raises(Unavailable, match="metadata of ext-garbled is not UTF-8"):
+        digest_of_distribution("ext-garbled")
+    listed = next(each for each in installed() if each.name == "ext-garbled")
+    assert isinstance(listed.pin, Unavailable)
+
+
+@pytest.mark.parametrize("damaged", [b"[oathbound.models]\nno value\n", b"[oathbound.models]\n\xff = a:b\n"])
+def test_damaged_entry_points_are_unavailable(fake, pinning, damaged):
+    ext = fake("ext-damaged")
+    policy = pinning("ext-damaged")
+    (ext.metadata / "entry_points.txt").write_bytes(damaged)
+    for use in (lambda: check_extensions(policy), installed):
+        with pytest.raises(Unavailable, match=r"entry points of .* are damaged"):
+            use()
 
 
 def test_what_is_installed_is_listed_without_an_import(fake):

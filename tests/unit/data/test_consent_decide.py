@@ -4,7 +4,17 @@ from itertools import permutations
 import pytest
 
 from oathbound.core.errors import WrongInput
-from oathbound.data.consent import Consent, Deny, Permit, Provision, Reason, Request, after_withdrawal, current, decide
+from oathbound.data.consent import (
+    Consent,
+    Deny,
+    Permit,
+    Provision,
+    Reason,
+    Request,
+    after_withdrawal,
+    current,
+    decide,
+)
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -1,11 +1,12 @@
 import json
+import math
 from datetime import UTC, datetime
 
 import pytest
 
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.data.codes import CLASS_SYSTEM, PURPOSE_SYSTEM
-from oathbound.data.consent import Deny, Permit, Reason, Request, decide
+from oathbound.data.consent import Deny, Permit, Reason, Request, current, decide
 from oathbound.data.fhir import MAX_BYTES, parse_consent, read_consents
 from oathbound.data.fhir_elements import MAX_DEPTH
 
@@ -157,6 +158,10 @@ PRIVATE = "Zaphod-5551234"
         {"dateTime": "2025-02-30"},
         {"dateTime": "2025-06-01T10:00:00"},
         {"dateTime": 20250601},
+        *(
+            {"meta": {"lastUpdated": text}}
+            for text in ("2025", "2025-06", "2025-06-02", "2025-06-02T10:00:00")
+        ),
         {"provision": {"type": PRIVATE}},
         {"provision": {"type": "permit", "purpose": []}},
         {"provision": {"type": "permit", "purpose": PRIVATE}},
@@ -211,6 +216,34 @@ def test_a_bad_line_does_not_lose_the_rest_and_still_denies(tmp_path):
         (5, "active"),
     ]
     assert decide([c for c in consents if c.patient == 2], Request("HRESCH"), AT) == Deny(Reason.UNREADABLE)
+
+
+def test_a_newer_denial_whose_time_of_writing_is_incomplete_denies(tmp_path):
+    path = tmp_path / "consents.ndjson"
+    older = resource(meta={"lastUpdated": "2025-06-02T10:00:00Z"})
+    newer = resource({"type": "deny"}, meta={"lastUpdated": "2025-06"})
+    path.write_text("\n".join(json.dumps(each) for each in (older, newer)))
+    consents, quarantined = read_consents(path)
+    assert quarantined == 1
+    assert decide(current(consents), Request("HRESCH"), AT) == Deny(Reason.UNREADABLE)
+
+
+@pytest.mark.parametrize("kind", [[], {}, 1, None, "batch"])
+def test_a_bundle_of_no_type_is_refused(tmp_path, kind):
+    (tmp_path / "consents.ndjson").write_text(json.dumps({"resourceType": "Bundle", "type": kind}))
+    with pytest.raises(WrongInput, match="neither a collection nor a searchset"):
+        read_consents(tmp_path / "consents.ndjson")
+
+
+@pytest.mark.parametrize(
+    "text", ["9999", "9999-12-31", "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00"]
+)
+def test_what_was_given_in_the_year_9999_is_a_time_that_can_be_rounded_up(text):
+    consent = parse_consent(resource(dateTime=text, meta={"lastUpdated": "9999-12-31T23:59:59Z"}))
+    assert datetime.fromtimestamp(math.ceil(consent.given.timestamp()), UTC) == utc(9999, 1, 1)
+    assert decide([consent], Request("HRESCH"), AT) == Deny(Reason.NOT_YET)
+    period = {"start": "9999", "end": text}
+    assert decision({"type": "permit", "purpose": [RESEARCH], "period": period}) == Deny(Reason.NOT_YET)
 
 
 def test_an_empty_or_missing_file_is_refused(tmp_path):

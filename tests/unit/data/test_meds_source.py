@@ -82,12 +82,14 @@ def test_the_number_column_is_optional(tmp_path):
     assert [p.events[0].value for p in opened(tmp_path).patients(cohort(1, 2))] == [None, None]
 
 
-def test_the_schema_is_of_columns_and_codes_and_not_of_values(tmp_path):
+def test_the_schema_is_of_columns_and_tells_no_code(tmp_path):
     digests = []
     for name, code, value in (("a", "A", 1.0), ("b", "A", 2.0), ("c", "B", 1.0)):
         write(tmp_path / name, [(1, DAY, code, value)])
         digests.append(opened(tmp_path / name).describe().schema)
-    assert digests[0] == digests[1] != digests[2]
+    schema = {column: dtype for column, dtype in SCHEMA.items() if column != "numeric_value"}
+    write(tmp_path / "d", [(1, DAY, "A")], schema=schema)
+    assert digests[0] == digests[1] == digests[2] != opened(tmp_path / "d").describe().schema
 
 
 def test_duplicates_are_found_across_shards_and_in_any_order_of_events(tmp_path):

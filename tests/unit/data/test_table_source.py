@@ -81,6 +81,16 @@ def test_a_column_named_as_text_is_text_whatever_it_holds(tmp_path):
     assert numbers.describe().schema != words.describe().schema
 
 
+def test_the_schema_does_not_tell_whether_somebody_has_a_rare_code(tmp_path):
+    many, other = (opened(tmp_path, f"id,dx\n1,flu\n2,{rare}\n", subject="id") for rare in ("flu", "HIV"))
+    assert many.describe().schema == other.describe().schema
+    digests = []
+    for words in (["flu"], ["flu", "HIV"]):
+        pl.DataFrame({"dx": ["flu"]}, schema={"dx": pl.Enum(words)}).write_parquet(tmp_path / "t.parquet")
+        digests.append(open_source("table", {"path": "t.parquet"}, tmp_path).describe().schema)
+    assert digests[0] == digests[1]
+
+
 def test_equal_rows_of_two_patients_are_duplicates(tmp_path):
     source = opened(tmp_path, "id,age,sex\n3,50,F\n1,50,F\n2,50,M\n", subject="id")
     assert source.duplicates(frozenset({1, 2, 3})) == {3}
@@ -134,6 +144,68 @@ def test_wrong_options_are_named_with_a_hint(tmp_path, options, said):
     with pytest.raises(WrongInput, match=said) as refused:
         opened(tmp_path, **{"subject": "patient", **options})
     assert not {"51", "80.5", "V57"} & set(str(refused.value).split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"order": "patient", "take": "all"}, "column patient cannot be both subject and order"),
+        ({"time": "patient"}, "column patient cannot be both subject and time"),
+        ({"order": "on", "time": "on"}, "column on cannot be both order and time"),
+    ],
+)
+def test_a_column_has_one_part(tmp_path, options, said):
+    with pytest.raises(WrongInput, match=rf"^visits\.csv: {said}"):
+        opened(tmp_path, **{"subject": "patient", **options})
+
+
+def parquet(folder, columns, **options):
+    pl.DataFrame(columns).write_parquet(folder / "t.parquet")
+    return open_source("table", {"path": "t.parquet", "subject": "id", **options}, folder)
+
+
+def test_a_table_without_a_column_to_learn_from_is_named(tmp_path):
+    with pytest.raises(WrongInput, match=r"t\.parquet has no column beside id"):
+        parquet(tmp_path, {"id": [1, 2]})
+    with pytest.raises(WrongInput, match=r"t\.parquet has no column beside id, on"):
+        parquet(tmp_path, {"id": [1], "on": ["2001-01-01"]}, time="on")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [([[1], [2]], "List"), ([b"\xff", b"\xfe"], "Binary"), ([{"x": 1}, {"x": 2}], "Struct")],
+)
+def test_what_cannot_be_text_is_named(tmp_path, cells, kind):
+    with pytest.raises(WrongInput, match=rf"t\.parquet: column a has type {kind}$"):
+        parquet(tmp_path, {"id": [1, 2], "a": cells}, text="a")
+
+
+def test_an_id_that_is_too_large_is_refused_and_not_told(tmp_path):
+    with pytest.raises(WrongInput, match=r"t\.parquet: column id has a number beyond") as refused:
+        parquet(tmp_path, {"id": pl.Series([2**63 + 5, 1], dtype=pl.UInt64), "a": [1, 2]})
+    assert str(2**63 + 5) not in refused.value.message + refused.value.hint
+    assert refused.value.__cause__ is None
+    largest = parquet(tmp_path, {"id": pl.Series([2**63 - 1, None], dtype=pl.UInt64), "a": [1, 2]})
+    assert largest.subjects() == (2**63 - 1,)
+
+
+@pytest.mark.parametrize(
+    ("unit", "wrong"), [("ms", 2**62), ("ms", -(2**62)), ("us", 2**62), ("us", -(2**62)), ("day", 2**31 - 1)]
+)
+def test_a_date_out_of_range_takes_out_its_patient(tmp_path, unit, wrong):
+    of = (pl.Int32, pl.Date) if unit == "day" else (pl.Int64, pl.Datetime(unit))
+    when = pl.Series([0, wrong], dtype=of[0]).cast(of[1])
+    source = parquet(tmp_path, {"id": [1, 2], "on": when, "a": [1, 2]}, time="on")
+    assert source.unreadable() == {2}
+    assert source.subjects() == (1, 2)
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns", "day"])
+def test_dates_of_the_years_1_to_9999_are_read(tmp_path, unit):
+    days = [date(1, 1, 1), date(9999, 12, 31)] if unit != "ns" else [date(1700, 1, 1), date(2262, 1, 1)]
+    when = pl.Series(days) if unit == "day" else pl.Series(days).cast(pl.Datetime(unit))
+    source = parquet(tmp_path, {"id": [1, 2], "on": when, "a": [1, 2]}, time="on")
+    assert [events[0].time.date() for events in records(source).values()] == days
 
 
 def test_order_needs_a_subject(tmp_path):

@@ -105,13 +105,12 @@ def _read(lines: Iterator[list[str]], name: str) -> CsvEvents:
         events.setdefault(int(line[0]), []).append(event)
     if not events:
         raise NothingExamined(f"{name} holds no events of anybody who can be read")
-    codes = sorted({event.code for record in events.values() for event in record})
     return CsvEvents(
         {subject: _in_order(record) for subject, record in events.items() if subject not in quarantined},
         frozenset(quarantined),
         SourceDescription(
             kind=KIND,
-            schema=digest_of({"columns": COLUMNS, "codes": codes}),
+            schema=digest_of({"columns": COLUMNS}),
             simulated=None,
             dropped=Dropped(
                 rows=rounded(unowned), patients=rounded(len(quarantined)), numbers=rounded(not_finite)

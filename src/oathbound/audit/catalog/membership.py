@@ -39,12 +39,17 @@ class Membership:
             by_name = scores_of(target.token_logprobs([target.tokenize(patient) for patient in people]))
         boundary = len(patients.members)
         measures = [
-            measure(name, scores[:boundary], scores[boundary:], minimum=plan.minimum_patients)
+            measure(name, _known(scores[:boundary]), _known(scores[boundary:]), minimum=plan.minimum_patients)
             for name, scores in by_name.items()
             for measure in (auc, true_positive_rate)
         ]
         cost = published_cost(target.tokens_pushed - before, measures)
         return Measured(kind="measured", measures=tuple(measures), tokens=cost)
+
+
+def _known(scores: Scores) -> Scores:
+    """Return the scores of those of whom there was something to learn, by a rule that no draw knows."""
+    return scores[~np.isnan(scores)]
 
 
 def scores_of(scored: TokenScores) -> dict[str, Scores]:

@@ -29,9 +29,9 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
         (admission.rows_of_nobody, "rows of the source without a patient"),
         (admission.absent_numbers, "values of the source that are not finite, and count as absent"),
         *(
-            (each.values, f"values of {each.code} are {each.coded_as}, which stands for not measured")
+            (each.patients, f"patients have {each.code} = {each.coded_as}, which stands for not measured")
             if each.coded_as is not None
-            else (each.values, f"patients have no {each.code}, and teach nothing")
+            else (each.patients, f"patients have no {each.code}, and teach nothing")
             for each in admission.missing
         ),
     )
