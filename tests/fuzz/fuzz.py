@@ -214,9 +214,9 @@ def main(arguments: list[str]) -> int:
             wrong = {what: count for what, count in counts.items() if what not in {"value", "refused"}}
             total = sum(counts.values())
             values = counts.get("value", 0)
-            print(f"{name}: {total} inputs, {values} values, {len(wrong)} findings", flush=True)  # noqa: T201
+            print(f"{name}: {total} inputs, {values} values, {len(wrong)} findings", flush=True)
             for what, count in wrong.items():
-                print(f"    {count} x {what}", flush=True)  # noqa: T201
+                print(f"    {count} x {what}", flush=True)
             findings += len(wrong)
             for file in sorted(out.glob(f"{name}-????????????????")):
                 (SEEDS / name).mkdir(parents=True, exist_ok=True)

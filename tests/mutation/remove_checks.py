@@ -40,6 +40,9 @@ CALLS: Final = 300
 LIKELIEST: Final = 100
 """So many tests are tried on a mutant: a check deserves a test that is about it."""
 
+SLOW: Final = 5
+"""A mutant that takes more seconds than these is named, so that somebody may write a quicker test for it."""
+
 SECONDS: Final = 15
 """A test that takes more of a processor hangs, and so notices its mutant."""
 
@@ -73,10 +76,18 @@ class RemoveChecks:
         self.faults += [f"without any mutant this fails: {name}" for name in reach.broken]
         if self.faults:
             return
-        print(f"{len(items)} tests took {time.monotonic() - began:.0f} s; {len(mutants)} mutants")  # noqa: T201
+        print(f"{len(items)} tests took {time.monotonic() - began:.0f} s; {len(mutants)} mutants", flush=True)
         functions = _functions_of({str(mutant.path) for mutant in mutants})
         jobs = [_mutated(mutant, reach.of(mutant), functions) for mutant in mutants]
-        survived = {mutant.name for mutant, code in zip(mutants, _in_forks(jobs), strict=True) if code == 0}
+        survived = set()
+        for number, status, seconds in _in_forks(jobs):
+            if status == 0:
+                survived.add(mutants[number].name)
+            if status == 0 or seconds > SLOW:
+                print(
+                    f"{seconds:5.1f} s {'noticed ' if status else 'survived'} {mutants[number].name}",
+                    flush=True,
+                )
         others = set(MODULES) - set(self.modules)
         known = {name for name in EQUIVALENT if name.split(" ", 1)[0] not in others}
         self.faults += [f"no test notices: {name}" for name in sorted(survived - known)]
@@ -86,7 +97,7 @@ class RemoveChecks:
         ]
         self.faults += [f"listed as equivalent, and no mutant: {name}" for name in sorted(known - names)]
         noticed = len(mutants) - len(survived)
-        print(  # noqa: T201
+        print(
             f"{noticed} noticed, {len(survived & known)} equivalent, {len(survived - known)} survived, "
             f"{time.monotonic() - began:.0f} s"
         )
@@ -100,8 +111,8 @@ class Reach:
         self.tests: dict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
         outs = [scratch / f"{number}.json" for number in range(len(items))]
         jobs = [_traced(item, paths, out) for item, out in zip(items, outs, strict=True)]
-        codes = list(_in_forks(jobs))
-        self.broken = [item.nodeid for item, code in zip(items, codes, strict=True) if code]
+        codes = {number: status for number, status, _ in _in_forks(jobs)}
+        self.broken = [item.nodeid for number, item in enumerate(items) if codes[number]]
         for number, out in enumerate(outs):
             if codes[number] == 0:
                 took, lines = json.loads(out.read_text())
@@ -195,30 +206,29 @@ def _functions_of(paths: set[str]) -> dict[tuple[str, Key], list[FunctionType]]:
     return functions
 
 
-def _in_forks(jobs: Iterable[Callable[[], int]]) -> Iterator[int]:
-    """Run each job in a fork, as many at a time as there are processors, and yield their exit codes in order.
+def _in_forks(jobs: Iterable[Callable[[], int]]) -> Iterator[tuple[int, int, float]]:
+    """Run each job in a fork, as many at a time as there are processors.
 
-    A job that raises, hangs or dies of a signal has a code other than zero.
+    Yield number, exit status and seconds of a processor, as they end. A job that raises, hangs or dies of a
+    signal has a status other than zero.
     """
-    codes: dict[int, int] = {}
     running: dict[int, int] = {}
     sys.stdout.flush()
     gc.freeze()  # what is shared with the forks is then not copied to count its references
     for number, job in enumerate(jobs):
         if len(running) == (os.cpu_count() or 1):
-            _reap(running, codes)
+            yield _ended(running)
         child = os.fork()
         if child == 0:
             _become(job)
         running[child] = number
     while running:
-        _reap(running, codes)
-    return iter(codes[number] for number in sorted(codes))
+        yield _ended(running)
 
 
-def _reap(running: dict[int, int], codes: dict[int, int]) -> None:
-    child, status = os.wait()
-    codes[running.pop(child)] = status
+def _ended(running: dict[int, int]) -> tuple[int, int, float]:
+    child, status, used = os.wait4(-1, 0)
+    return running.pop(child), status, used.ru_utime + used.ru_stime
 
 
 def _become(job: Callable[[], int]) -> None:
@@ -248,13 +258,13 @@ def main(modules: list[str]) -> int:
     """Return 0 when every mutant of these modules, or of all, is noticed or known as equivalent."""
     unknown = sorted(set(modules) - set(MODULES))
     if unknown:
-        print(f"no module of verification: {unknown[0]}; one of: {', '.join(MODULES)}")  # noqa: T201
+        print(f"no module of verification: {unknown[0]}; one of: {', '.join(MODULES)}")
         return 2
     plugin = RemoveChecks(modules or MODULES)
     options = ["-q", "-s", "--no-header", "--no-summary", "-m", "not slow", "-p", "no:cacheprovider"]
     with _at_root():
         pytest.main([*options, *TESTS], plugins=[plugin])
-    print("\n".join(plugin.faults))  # noqa: T201
+    print("\n".join(plugin.faults))
     return int(bool(plugin.faults))
 
 

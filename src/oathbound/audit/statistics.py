@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import Auc, Excess, Measure, NotMeasurable, TruePositiveRate
-from oathbound.core.gates import LEAST_FOR_AUC, TAIL_HELD_OUT
+from oathbound.core.gates import LEAST_FOR_AUC, LEAST_FOR_EXCESS, TAIL_HELD_OUT
 from oathbound.core.intervals import UNIT, binomial_at_most
 
 Scores = NDArray[np.float64]
@@ -30,8 +30,11 @@ FALSE_POSITIVES: Final = 0.01
 _THRESHOLD_CONFIDENCE: Final = 0.9875
 _MULTIPLE: Final = 5
 _LEAST_SHOWN: Final = 10
-_LEAST_TWINS: Final = 5
-"""The fewest held-out carriers that may stand for the member carriers of a stratum."""
+_EXPECTED_TWINS: Final = 10
+"""The fewest held-out carriers to be expected among the carriers of a stratum that stands alone.
+
+A random draw then leaves it with none in fewer than exp(-10), one of 20,000 cases.
+"""
 
 
 def auc(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Auc | NotMeasurable:
@@ -125,7 +128,7 @@ def excess(
     held-out patients often miss the rare high values; their mean and their own variance are then both too
     small, and a gate fails two to four times as often as it should.
     """
-    if reason := _unmeasurable(members.values, held_out.values, minimum):
+    if reason := _unmeasurable(members.values, held_out.values, max(minimum, LEAST_FOR_EXCESS)):
         return NotMeasurable(kind="not-measurable", metric="excess", score=score, reason=reason)
     difference, error, standardised = standardised_difference(members, held_out)
     if error == 0:
@@ -154,7 +157,7 @@ def standardised_difference(members: Group, held_out: Group) -> tuple[float, flo
         values = held_out.values[twins]
         expected[own] = values.mean()
         alike = np.concatenate([values, members.values[own]])
-        variance = max(values.var(ddof=1), alike.var(ddof=1))
+        variance = alike.var(ddof=1) if len(values) == 1 else max(values.var(ddof=1), alike.var(ddof=1))
         twins_variance += (len(own) / n) ** 2 * float(variance) / len(twins)
     differences = members.values - expected
     error = math.sqrt(float(differences.var(ddof=1)) / n + twins_variance)
@@ -162,17 +165,27 @@ def standardised_difference(members: Group, held_out: Group) -> tuple[float, flo
 
 
 def _cells(members: Sequence[Stratum], held_out: Sequence[Stratum]) -> list[_Cell]:
-    """Return the cells: each stratum is split by its facts in turn, as far as held-out patients allow."""
+    """Return the cells: each stratum is split by its facts in turn, as far as its carriers allow.
+
+    What a cell is depends on carriers alone, not on who of them is a member: then, where nothing was learnt
+    of anybody, the members of a cell and its held-out are one random draw, and the difference is 0 on
+    average. To ask for held-out carriers instead would merge a stratum exactly when they are by chance few,
+    and hold its members against others.
+    """
     cells = [(list(range(len(members))), list(range(len(held_out))))]
+    least = _EXPECTED_TWINS * (1 + len(members) / len(held_out))
     for depth in range(len(members[0])):
-        cells = [part for cell in cells for part in _split(cell, depth, members, held_out)]
-    return cells
+        cells = [part for cell in cells for part in _split(cell, depth, members, held_out, least)]
+    return [cell for cell in cells if cell[0]]
 
 
-def _split(cell: _Cell, depth: int, members: Sequence[Stratum], held_out: Sequence[Stratum]) -> list[_Cell]:
-    """Split a cell by one fact. Values with too few held-out patients merge into one part.
+def _split(
+    cell: _Cell, depth: int, members: Sequence[Stratum], held_out: Sequence[Stratum], least: float
+) -> list[_Cell]:
+    """Split a cell by one fact. Values with fewer than `least` carriers merge into one part.
 
-    If that part still has too few, it joins the smallest of the others.
+    If that part still has too few, it joins the smallest of the others. So does a part without any held-out
+    carrier, for which nobody could stand.
     """
     parts: dict[Fact, _Cell] = {}
     for i in cell[0]:
@@ -180,17 +193,25 @@ def _split(cell: _Cell, depth: int, members: Sequence[Stratum], held_out: Sequen
     for j in cell[1]:
         parts.setdefault(held_out[j][depth], ([], []))[1].append(j)
     ordered = [parts[value] for value in sorted(parts)]
-    enough = [part for part in ordered if part[0] and len(part[1]) >= _LEAST_TWINS]
-    sparse = [part for part in ordered if part[0] and len(part[1]) < _LEAST_TWINS]
+    enough = [part for part in ordered if _stands_alone(part, least)]
+    sparse = [part for part in ordered if not _stands_alone(part, least)]
     if not sparse:
         return enough
     merged = _merged(sparse)
-    if len(merged[1]) >= _LEAST_TWINS:
+    if _stands_alone(merged, least):
         return [*enough, merged]
     if not enough:
         return [cell]
-    smallest = min(enough, key=lambda part: len(part[1]))
+    smallest = min(enough, key=_carriers)
     return [*(part for part in enough if part is not smallest), _merged([smallest, merged])]
+
+
+def _stands_alone(cell: _Cell, least: float) -> bool:
+    return _carriers(cell) >= least and bool(cell[1])
+
+
+def _carriers(cell: _Cell) -> int:
+    return len(cell[0]) + len(cell[1])
 
 
 def _merged(cells: Sequence[_Cell]) -> _Cell:

@@ -121,6 +121,9 @@ def run() -> None:
     try:
         completion.listen()
         code = int(app(arguments, prog_name="oathbound", standalone_mode=False) or Exit.DONE)
+    except KeyboardInterrupt:
+        output.complain(Interrupted("interrupted; what was done is kept"), form)
+        code = int(Exit.INTERRUPTED)
     except (OathboundError, typer.TyperException, typer.Abort, ModuleNotFoundError, OSError) as error:
         refusal = _refusal(error)
         output.complain(refusal, form)

@@ -13,7 +13,7 @@ alpha / 2:
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from enum import Enum
@@ -22,13 +22,16 @@ from typing import Final
 
 from oathbound.core.errors import NotAcceptable, NothingExamined
 from oathbound.core.exits import Exit
-from oathbound.core.finding import Auc, DidNotRun, Finding, Measure, NotMeasurable, TruePositiveRate
+from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measure, NotMeasurable, TruePositiveRate
 from oathbound.core.intervals import UNIT, Interval, quantile
 from oathbound.core.pooling import COUNT_SLACK, Pool, Usable, pool, worst
 from oathbound.core.study import AuditPlan, Gate
 
 LEAST_FOR_AUC: Final = 40
 """With fewer members or held-out patients DeLong's error is too small in the tails that verdicts use."""
+
+LEAST_FOR_EXCESS: Final = 40
+"""With fewer member or held-out carriers the mean of a few probabilities is not normal in those tails."""
 
 TAIL_HELD_OUT: Final = 437
 """The least n with 1 - 0.99 ** n >= 0.9875: fewer held-out patients cannot fix a threshold at 1 %."""
@@ -37,6 +40,9 @@ EVERYWHERE: Final = "all sites"
 
 _POWER: Final = 0.8416
 """The standard normal quantile of 80 %: what is said to settle a claim does so that often."""
+
+_HALVINGS: Final = 40
+"""Enough for a millionth of a millionth; what they approach is rounded up to a thousandth."""
 
 
 class Verdict(Enum):
@@ -69,9 +75,9 @@ class Claim:
     """What the finding of one site, or all sites' together, says about one gate.
 
     `lower` holds together with the lower ends of all other claims of the round; `upper` holds alone. A true
-    value of `detectable` has a lower end above the gate with probability 80 %, at a two-sided 5 % and
-    before the correction for many claims. `members` and `held_out` are rounded counts. `attempt` is the
-    round. Where nothing was measured, `score` may be empty, the numbers are None and `note` says why.
+    value of `detectable` has a lower end above the gate with probability 80 %. `members` and `held_out` are
+    rounded counts. `attempt` is the round. Where nothing was measured, `score` may be empty, the numbers are
+    None and `note` says why.
     """
 
     test: str
@@ -242,7 +248,6 @@ class _Round:
             state = Verdict.PASS
         else:
             state = Verdict.INCONCLUSIVE
-        error = pooled.standard_error(gate.at_most)
         sure = f"{100 * (1 - side):.4g} %"
         return replace(
             claim,
@@ -251,7 +256,7 @@ class _Round:
             estimate=pooled.estimate.quantize(UNIT, ROUND_HALF_EVEN),
             lower=ends.lower,
             upper=ends.upper,
-            detectable=_rounded_up(float(gate.at_most) + (quantile(side / simultaneous) + _POWER) * error),
+            detectable=_detectable(pooled, gate, side / simultaneous),
             confidence=f"lower end {sure} for {simultaneous} claims together, upper end {sure} for this one",
             members=pooled.members,
             held_out=pooled.held_out,
@@ -271,15 +276,18 @@ def _usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: PLR0911 - 
     """Return `measure`, or why a verdict cannot rest on it: a site's suppression is checked, not trusted."""
     if isinstance(measure, NotMeasurable):
         return f"not measurable: {measure.reason}"
-    if min(measure.members, measure.held_out) + COUNT_SLACK < minimum:
+    fewest = min(measure.members, measure.held_out)
+    if fewest + COUNT_SLACK < minimum:
         return "not measurable: fewer patients than the policy's minimum"
     if isinstance(measure, TruePositiveRate):
         if measure.held_out + COUNT_SLACK < TAIL_HELD_OUT:
             return f"not measurable: fewer than {TAIL_HELD_OUT} held-out patients"
         if not measure.lower_hits <= measure.upper_hits <= measure.members:
             return "not measurable: the hits contradict each other"
-    elif isinstance(measure, Auc) and min(measure.members, measure.held_out) + COUNT_SLACK < LEAST_FOR_AUC:
+    elif isinstance(measure, Auc) and fewest + COUNT_SLACK < LEAST_FOR_AUC:
         return "not measurable: too few patients for an AUC"
+    elif isinstance(measure, Excess) and fewest + COUNT_SLACK < LEAST_FOR_EXCESS:
+        return "not measurable: too few carriers for an excess"
     elif measure.standard_error == 0 and not (isinstance(measure, Auc) and measure.estimate in (0, 1)):
         return "not measurable: the scores have no spread"
     return measure
@@ -294,7 +302,7 @@ def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:
     """Return what would settle the claim: held-out patients, and members in proportion, as 1 / gap ** 2."""
     if _turned(pooled, gate, side) and pooled.interval(side).upper <= gate.at_most:
         return "the score may rank members last, which an attacker turns round"
-    error = pooled.standard_error(gate.at_most)
+    error = pooled.standard_error(float(gate.at_most))
     gap = float(gate.at_most - pooled.estimate)
     if abs(gap) <= error:
         return "not settleable at this estimate: it lies within one standard error of the gate"
@@ -306,8 +314,27 @@ def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:
     return f"about {number:,.0f} {whom}, with members in proportion, would settle it four times in five"
 
 
-def _rounded_up(value: float) -> Decimal:
-    return Decimal(math.ceil(value / float(UNIT))) * UNIT
+def _detectable(pooled: Pool, gate: Gate, alpha: float) -> Decimal:
+    """Return the least true value that fails four times in five, its lower end at error rate `alpha`.
+
+    The least estimate E that fails is gate + z S(E), S the error that the sites would publish with it. The
+    truth D whose estimates reach E so often is E + 0.84 SE(D). Both errors grow with what they are taken
+    at, for few members carry an excess, and they come and go with the sample.
+    """
+    failing = _beyond(float(gate.at_most), quantile(alpha), pooled.published_error)
+    found = _beyond(failing, _POWER, pooled.standard_error)
+    return Decimal(math.ceil(found / float(UNIT))) * UNIT
+
+
+def _beyond(start: float, reach: float, error: Callable[[float], float]) -> float:
+    """Return the largest x with x = `start` + `reach` * `error`(x), where `error` ** 2 is linear in x.
+
+    From above, each step at least halves the distance.
+    """
+    x = 1 + start
+    for _ in range(_HALVINGS):
+        x = start + reach * error(x)
+    return x
 
 
 _METRICS: Final = {

@@ -37,8 +37,12 @@ class Pool(Protocol):
         """Return both one-sided ends, each wrong with probability at most `alpha` below one half."""
         ...
 
-    def standard_error(self, gate: Decimal) -> float:
-        """Return the standard error for planning; `gate` is the value that is to be detected."""
+    def standard_error(self, value: float) -> float:
+        """Return the standard error of the estimate if the truth were `value`, or the estimate if larger."""
+        ...
+
+    def published_error(self, value: float) -> float:
+        """Return the standard error that these sites would publish with an estimate of `value`, as above."""
         ...
 
 
@@ -89,9 +93,11 @@ class _Aucs:
         assumed = score_limits(self.estimate, self._error_at, alpha, least=0)
         return Interval(min(own.lower, assumed.lower), max(own.upper, assumed.upper))
 
-    def standard_error(self, gate: Decimal) -> float:  # noqa: ARG002 - part of Pool; DeLong's error needs no gate
+    def standard_error(self, value: float) -> float:  # noqa: ARG002 - part of Pool; DeLong's is what it is
         """Return the standard error of the mean, at a two-sided 5 % where a site's members outrank all."""
         return self._error(0.025)
+
+    published_error = standard_error
 
     def _error(self, alpha: float) -> float:
         errors = [
@@ -145,10 +151,12 @@ class _Rates:
         upper = clopper_pearson(min(self._upper_hits + self._slack, least), least, alpha / 2).upper
         return Interval(lower, upper)
 
-    def standard_error(self, gate: Decimal) -> float:
-        """Return the binomial standard error at the estimate or the gate, whichever is larger."""
-        rate = min(max(float(self.estimate), float(gate)), 0.5)
+    def standard_error(self, value: float) -> float:
+        """Return the binomial standard error at the estimate or `value`, whichever is larger."""
+        rate = min(max(float(self.estimate), value), 0.5)
         return math.sqrt(rate * (1 - rate) / self.members)
+
+    published_error = standard_error
 
 
 class _Excesses:
@@ -163,6 +171,9 @@ class _Excesses:
             *(excess.members / self.members * float(excess.standard_error) for excess in excesses)
         )
         self._least = max(self.members - COUNT_SLACK * len(excesses), 1)
+        self._foreseen = sum(
+            (excess.members / self.members) ** 2 * _published_variance(excess) for excess in excesses
+        )
 
     def interval(self, alpha: float) -> Interval:
         """Return a normal lower end, and the upper score limit with the variance of what was missed.
@@ -173,17 +184,28 @@ class _Excesses:
         z ** 2 / members, as Wilson's.
         """
         lower = normal(self.estimate, Decimal(self._error), alpha).lower
-        return Interval(lower, score_limits(self.estimate, self._error_at, alpha, least=-1).upper)
+        return Interval(lower, score_limits(self.estimate, self.standard_error, alpha, least=-1).upper)
 
-    def standard_error(self, gate: Decimal) -> float:
-        """Return the standard error of the mean if the excess were the estimate or `gate`, the larger."""
-        return self._error_at(float(gate))
-
-    def _error_at(self, value: float) -> float:
-        """Return the standard error of the mean if the excess were `value`.
+    def standard_error(self, value: float) -> float:
+        """Return the standard error of the mean if the excess were `value` or the estimate, the larger.
 
         What the members fall short of `value` by, they have missed. A probability is at most 1, so patients
         who would have added d to the mean add at most d to the variance of one member.
         """
         missed = max(value - float(self.estimate), 0.0)
         return math.sqrt(self._error**2 + missed / self._least)
+
+    def published_error(self, value: float) -> float:
+        """Return the standard error that the sites would publish with an excess of `value`."""
+        missed = max(value - float(self.estimate), 0.0)
+        return math.sqrt(self._error**2 + missed * self._foreseen)
+
+
+def _published_variance(excess: Excess) -> float:
+    """Return what one more unit of a member's variance adds to the variance that a site publishes.
+
+    1 / m for the members' mean; and as the variance of the h held-out is taken from both groups together,
+    m / (m + h) of it over h for theirs.
+    """
+    members, held_out = _at_least(excess.members), _at_least(excess.held_out)
+    return 1 / members + members / (members + held_out) / held_out

@@ -92,10 +92,10 @@ class SiteStore:
             withdrawn = self._withdrawals()
             for subject, body in self._connection.execute("SELECT subject_id, body FROM consent"):
                 by_patient[subject] += (Consent.model_validate_json(body),)
-        for subject in withdrawn.keys() & by_patient.keys():
-            by_patient[subject] = after_withdrawal(
-                by_patient[subject], withdrawn[subject], self._taken_back(subject)
-            )
+            for subject in withdrawn.keys() & by_patient.keys():
+                by_patient[subject] = after_withdrawal(
+                    by_patient[subject], withdrawn[subject], self._taken_back(subject)
+                )
         return dict(by_patient)
 
     def withdraw(self, subject: int, at: int) -> int:
@@ -127,7 +127,7 @@ class SiteStore:
         return at
 
     def withdrawn(self, subject: int) -> int | None:
-        """Return since when the patient is withdrawn, POSIX seconds; None if not, or if they consented since."""
+        """Return since when the patient is withdrawn, POSIX seconds; None if not, or if consented since."""
         with translated(self.path):
             moment = self._withdrawals().get(subject)
             if moment is None or self._consented_since(subject, moment):
@@ -217,6 +217,17 @@ class SiteStore:
             ):
                 kept[label].append(leaf)
         return dict(kept)
+
+    def last_used(self) -> int:
+        """Return when consents were last read for a use of any cohort here, POSIX seconds; 0 if never."""
+        with translated(self.path):
+            (latest,) = self._connection.execute("SELECT coalesce(max(as_of), 0) FROM used").fetchone()
+        return int(latest)
+
+    def studies(self) -> tuple[str, ...]:
+        """Return the names of the studies that have a cohort here."""
+        with translated(self.path):
+            return tuple(name for (name,) in self._connection.execute("SELECT name FROM study ORDER BY name"))
 
     def studies_of(self, subject: int) -> dict[str, str]:
         """Return the part that a patient has in each study: `members`, `held_out` or `reference`."""

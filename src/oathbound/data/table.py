@@ -239,6 +239,11 @@ def _ids(column: pl.Series, asked: Options) -> pl.Series:
             f"{Path(asked.path).name}: column {column.name} has a number beyond 64 bits with a sign",
             hint="number the patients below 2^63",
         )
+    if (ids < 0).any():
+        raise WrongInput(
+            f"{Path(asked.path).name}: column {column.name} has a number below 0",
+            hint="number patients from 0",
+        )
     return ids
 
 
@@ -246,7 +251,13 @@ def _moment(dates: pl.Series) -> pl.Series:
     """Return a column of dates as MEDS times; null where it is no date of the years 1 to 9999."""
     if dates.dtype == pl.String:
         days = dates.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-        moments = days.fill_null(dates.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"))
+        for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"):
+            days = days.fill_null(dates.str.to_datetime(form, strict=False, time_unit="us"))
+        moments = days
+        if len(dates) > dates.null_count() and moments.null_count() == len(dates):
+            raise WrongInput(
+                f"column {dates.name} holds no date", hint="write them as 2001-12-31 or 2001-12-31 10:00:00"
+            )
     elif dates.dtype == pl.Date or (isinstance(dates.dtype, pl.Datetime) and dates.dtype.time_zone is None):
         moments = dates
     else:

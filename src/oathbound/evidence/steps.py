@@ -17,7 +17,7 @@ from oathbound.core.event import SampledGaussian
 from oathbound.core.finding import Auc, DidNotRun, NotMeasurable, TruePositiveRate, audit_seed
 from oathbound.core.gates import Attempted, Judgement, judge
 from oathbound.core.pooling import COUNT_SLACK
-from oathbound.core.study import Policy
+from oathbound.core.study import Policy, Training
 from oathbound.evidence.contents import BundledLog
 from oathbound.evidence.envelope import Signed, open_envelope
 from oathbound.evidence.keys import Party
@@ -299,7 +299,21 @@ def check_training(
     policy: Policy,
 ) -> None:
     """(11) Refuse a training that departs from the plan, and a model that it did not make."""
-    plan = policy.training
+    _check_segments(segments, policy.training)
+    steps, attempts = segments[-1].last_step, segments[-1].attempts
+    if steps != policy.training.steps:
+        raise NotAcceptable(f"{steps} steps were taken; the policy plans {policy.training.steps}")
+    if attempts > policy.training.attempts:
+        raise NotAcceptable(f"{attempts} attempts were made; the policy allows {policy.training.attempts}")
+    for charged in charges:
+        if not steps <= charged.event.attempts <= attempts:
+            raise NotAcceptable(f"the attempts that {charged.site} charged do not fit those of the training")
+    if model.weights != segments[-1].last_weights or model.model != digest_of(model.files):
+        raise NotAcceptable("the model is not the one that the training made")
+
+
+def _check_segments(segments: Sequence[TrainedWithTrustedAggregator], plan: Training) -> None:
+    """Refuse rounds out of order, steps left out, too many in a round, and weights from elsewhere."""
     number, step, attempts, weights = 0, 0, 0, segments[0].first_weights
     for segment in segments:
         if segment.round <= number:
@@ -314,15 +328,6 @@ def check_training(
             raise NotAcceptable(f"round {segment.round} took more steps than it made attempts")
         number, step, attempts = segment.round, segment.last_step, segment.attempts
         weights = segment.last_weights
-    if step != plan.steps:
-        raise NotAcceptable(f"{step} steps were taken; the policy plans {plan.steps}")
-    if attempts > plan.attempts:
-        raise NotAcceptable(f"{attempts} attempts were made; the policy allows {plan.attempts}")
-    for charged in charges:
-        if not step <= charged.event.attempts <= attempts:
-            raise NotAcceptable(f"the attempts that {charged.site} charged do not fit those of the training")
-    if model.weights != weights or model.model != digest_of(model.files):
-        raise NotAcceptable("the model is not the one that the training made")
 
 
 def epsilon_spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
@@ -425,7 +430,7 @@ def check_audited(
 
 
 def _check_counts(found: Found, audited: Audited, *, all_of_them: bool) -> None:
-    """Refuse other numbers of patients; an excess is on carriers, and a classifier's scores on the labelled."""
+    """Refuse other numbers of patients; an excess is on carriers, a classifier's scores on the labelled."""
     measures = () if isinstance(found.finding.outcome, DidNotRun) else found.finding.outcome.measures
     for measure in measures:
         if all_of_them and isinstance(measure, (Auc, TruePositiveRate)):

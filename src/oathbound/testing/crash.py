@@ -91,10 +91,10 @@ def fill(work: Callable[[Point], object], folder: Path, before: int) -> bool:
         def count(name: str) -> None:
             nonlocal left
             left -= 1
-            if left < 0 and name.split()[0] in _NEEDS_SPACE:
+            if left < 0 and name.partition(" ")[0] in _NEEDS_SPACE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
 
-        os._exit(_run(work, folder, count))  # noqa: SLF001 - the public way for a forked child to end
+        os._exit(_run(work, folder, count))
     code = _ended(child)
     if code not in {0, Exit.UNAVAILABLE}:
         raise ChildFailed(f"the work ended with {code}")

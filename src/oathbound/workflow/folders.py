@@ -243,10 +243,19 @@ def check_out(path: Path, beginning: bytes) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a new file that its owner alone can read; `WrongInput` where there is another one."""
+    """Write a new file that its owner alone can read; raises what `check_new` raises."""
+    check_new(path)
+    write_file(path, data, mode=0o600)
+
+
+def check_new(path: Path) -> None:
+    """Refuse, before anything is done, a file that is there (`WrongInput`) or cannot be made."""
     if path.exists():
         raise WrongInput(f"{path} is there already, and is not overwritten", hint="name another file")
-    write_file(path, data, mode=0o600)
+    if not os.access(path.parent, os.W_OK):
+        raise Unavailable(
+            f"{path} cannot be written", hint="name a file in a folder that is there, and yours"
+        )
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:

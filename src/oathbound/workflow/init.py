@@ -13,7 +13,7 @@ from oathbound.data.invented import invent_records
 from oathbound.data.simulate import generate_consents
 from oathbound.evidence.keys import Party
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, read_party, write_file
-from oathbound.workflow.join import join, secret_in
+from oathbound.workflow.join import ignore, join, secret_in
 from oathbound.workflow.records import source_of
 from oathbound.workflow.release import trust_of
 
@@ -76,7 +76,7 @@ def write_study(path: Path, template: str, sites: Sequence[tuple[str, str]], *, 
     file = path / "study.toml"
     if file.exists() and read_file(file) != text.encode():
         raise WrongInput(f"{file} exists", hint="a study is not overwritten; name another folder")
-    write_file(path / ".gitignore", b"keys/\nrun/\nsites/\n")
+    ignore(path, "keys/\nrun/\nsites/\n")
     write_file(path / "parties" / "coordinator.json", party.encoded())
     write_file(file, text.encode())
     return party

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.evidence.keys import Party, Secret
-from oathbound.workflow.folders import read_party, write_file
+from oathbound.workflow.folders import SiteFolder, read_party, write_file
 
 SITE_FILE = """\
 # This site's own file. It is never shared, and nobody signs it.
@@ -47,17 +47,29 @@ def join(
         if party.name != name:
             raise WrongInput(f"{path} is the folder of {party.name}", hint="choose another folder")
         return party
+    secret = secret_in(path / "keys" / "site.key", name)
+    if (path / "site.toml").exists():
+        # what somebody wrote there stands, a budget above all: only what was lost is made again
+        if SiteFolder.open(path).file.name != name:
+            raise WrongInput(f"{path} is the folder of another site", hint="choose another folder")
+        write_file(path / "party.json", secret.party().encoded())
+        return secret.party()
     table = options or OWN_RECORDS
     for text in (*table.values(), consents):
         if not text.isprintable() or '"' in text or "\\" in text:
             raise WrongInput("a path holds a quote, a backslash or a control character", hint="rename it")
-    secret = secret_in(path / "keys" / "site.key", name)
     lines = "".join(f'{key} = "{value}"\n' for key, value in table.items())
     text = SITE_FILE.format(name=name, source=source, options=lines, consents=consents)
-    write_file(path / ".gitignore", b"*\n")
+    ignore(path, "*\n")
     write_file(path / "site.toml", text.encode())
     write_file(path / "party.json", secret.party().encoded())
     return secret.party()
+
+
+def ignore(path: Path, patterns: str) -> None:
+    """Keep a folder's keys out of git, unless somebody has said already what is ignored there."""
+    if not (path / ".gitignore").exists():
+        write_file(path / ".gitignore", patterns.encode())
 
 
 def secret_in(path: Path, name: str) -> Secret:

@@ -6,6 +6,7 @@ from oathbound.evidence.predicates import Oath
 from oathbound.workflow.extensions import check_extensions
 from oathbound.workflow.folders import StudyFolder
 from oathbound.workflow.notary import state, stated
+from oathbound.workflow.rounds import use_of
 
 
 def swear(study: StudyFolder, name: str) -> Oath:
@@ -17,6 +18,8 @@ def swear(study: StudyFolder, name: str) -> Oath:
     """
     site, policy = study.site(name), study.policy
     check_gates(policy)
+    for purpose in (policy.consent.training_purpose, policy.consent.audit_purpose):
+        use_of(policy, purpose)
     check_extensions(policy)
     secret = site.secret()
     member = policy.site(name)

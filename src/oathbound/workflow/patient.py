@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, cast
 
-from oathbound.core.errors import WrongInput
+from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.gates import Verdict
 from oathbound.data.cohort import PARTS
 from oathbound.data.commitment import cohort_proof
 from oathbound.data.consent import Consent, Provision
 from oathbound.data.store import SiteStore
 from oathbound.evidence.cohort_proof import cohort_leaf
+from oathbound.evidence.keys import Secret
 from oathbound.evidence.patient import Allowed, PatientProof, Receipt
 from oathbound.evidence.verify import Verified
 from oathbound.workflow.folders import SiteFolder
@@ -37,25 +38,38 @@ def give_receipt(site: SiteFolder, subject: int, *, now: int) -> bytes:
     """
     with SiteStore.open(site.state) as store:
         read_again(site, store)
-        return _receipt(site, store, subject, now)
+        return _receipt(site.secret(), store, subject, now)
 
 
 def withdraw(site: SiteFolder, subject: int, *, now: int) -> bytes:
     """End the use of a patient's records, durably, and return a receipt that says since when.
 
     It takes effect in the next round of training and the next audit of every study. A consent that is given
-    later counts again.
+    later counts again. Raises `Unavailable` when this machine's clock is behind a use of the records: a
+    receipt would say that they were used after the withdrawal.
     """
+    secret = site.secret()
     with SiteStore.open(site.state) as store:
-        read_again(site, store)
+        if now < store.last_used():
+            raise Unavailable(
+                f"by this machine's clock {site.file.name} used records in the future",
+                hint="set the clock right",
+            )
+        if not store.patient_keys([subject]):
+            read_again(site, store)
         store.withdraw(subject, now)
-        return _receipt(site, store, subject, now)
+        return _receipt(secret, store, subject, now)
 
 
 def prove(site: SiteFolder, subject: int, study: str) -> PatientProof:
     """Return the proof of where the patient is, and is not, in every cohort of a study at this site."""
     with SiteStore.open(site.state) as store:
-        key, run = _key(store, subject), store.cohort(study).policy_digest
+        key, studies = _key(store, subject), store.studies()
+        if study not in studies:
+            raise WrongInput(
+                "no study of that name has a cohort here", hint=f"one of: {', '.join(studies) or 'none yet'}"
+            )
+        run = store.cohort(study).policy_digest
         committed = store.leaves(study)
         labels = (*PARTS, *store.uses(study))
     name = site.file.name
@@ -120,10 +134,10 @@ def _bound(verified: Verified) -> Literal["bounded", "unbounded"]:
     return "bounded" if private and verified.judgement.verdict is Verdict.PASS else "unbounded"
 
 
-def _receipt(site: SiteFolder, store: SiteStore, subject: int, now: int) -> bytes:
+def _receipt(secret: Secret, store: SiteStore, subject: int, now: int) -> bytes:
     key = _key(store, subject)
     receipt = Receipt(
-        site=site.file.name,
+        site=secret.name,
         issued=now,
         key=key.hex(),
         consents=tuple(map(_allowed, store.consents().get(subject, ()))),
@@ -131,7 +145,7 @@ def _receipt(site: SiteFolder, store: SiteStore, subject: int, now: int) -> byte
         how_to_withdraw=TO_WITHDRAW,
         how_to_check=TO_CHECK,
     )
-    return receipt.signed(site.secret())
+    return receipt.signed(secret)
 
 
 def _key(store: SiteStore, subject: int) -> bytes:
@@ -160,7 +174,7 @@ def _day(moment: datetime | None) -> str | None:
 
 
 def _rule(rule: Provision) -> str:
-    """Return a rule in words, its exceptions in brackets; one that is too long for a receipt is cut, and says so."""
+    """Return a rule in words, its exceptions in brackets; one too long for a receipt is cut, and says so."""
     said = _said(rule)
     return said if len(said) <= _MOST_SAID else said[:_MOST_SAID] + " ... cut: ask the hospital for the rest"
 

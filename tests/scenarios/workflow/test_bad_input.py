@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from oathbound.data.store import SiteStore
 from oathbound.testing.consortium import Consortium
 
 
@@ -249,3 +250,64 @@ def test_wrong_trust_files(run, bundle: tuple[Path, Path]):
     trust.unlink()
     refused(run("verify", file, "--trust", trust), 2)
     refused(run("verify", file, "--trust", file.parent / "trust.toml", "--at", "yesterday"), 2)
+
+
+def test_join_again_keeps_what_was_written_and_makes_what_was_lost(run, tmp_path: Path):
+    site = tmp_path / "west"
+    (tmp_path / "west").mkdir()
+    (site / ".gitignore").write_text("secrets.env\n")
+    first = run("join", site, "--site", "west")
+    assert first.returncode == 0, first.stderr
+    written = (site / "site.toml").read_text().replace('epsilon = "10"', 'epsilon = "1"')
+    (site / "site.toml").write_text(written)
+    (site / "party.json").unlink()
+    again = run("join", site, "--site", "west")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[0] == first.stdout.splitlines()[0]
+    assert (site / "site.toml").read_text() == written
+    assert (site / ".gitignore").read_text() == "secrets.env\n"
+    assert (site / "party.json").exists()
+    (site / "party.json").unlink()
+    refused(run("join", site, "--site", "east"), 2, "")
+    refused(run("join", site, "--site", "west", "--records", site), 2, "is there already")
+    refused(
+        run("join", tmp_path / "x", "--site", "x", "--records", site / "site.toml"), 2, "neither a folder"
+    )
+
+
+def test_what_no_admission_could_ever_do_is_refused_before_an_oath(run, example: Path):
+    file = example / "study.toml"
+    whole = file.read_text()
+    for old, new, said in (
+        ('training_purpose = "HRESCH"', 'training_purpose = "HRESHC"', "unknown purpose of use: HRESHC"),
+        ("classes = []", 'classes = ["HVI"]', "unknown data class: HVI"),
+    ):
+        assert old in whole
+        file.write_text(whole.replace(old, new))
+        refused(run("check", example), 2, said)
+        refused(run("oath", "--site", "north", example), 2, said)
+    file.write_text(whole.replace("members = 420", "members = 1"))
+    refused(run("check", example), 2, "plans fewer than the 60")
+
+
+def test_a_withdrawal_is_recorded_whatever_becomes_of_the_consents_and_never_without_its_receipt(
+    run, sworn: Path
+):
+    north = sworn / "sites" / "north"
+    with SiteStore.open(north / "state.sqlite") as store:
+        first, second = sorted(store.cohort("study").members)[:2]
+    taken = sworn / "taken.json"
+    taken.write_text("x")
+    refused(run("patient", "withdraw", north, "--patient", first, "-o", taken), 2, "is there already")
+    with SiteStore.open(north / "state.sqlite") as store:
+        assert store.withdrawn(first) is None
+    (north / "consents.ndjson").write_text("rubbish")
+    ran = run("patient", "withdraw", north, "--patient", second, "-o", sworn / "receipt.json")
+    assert ran.returncode == 0, ran.stderr
+    with SiteStore.open(north / "state.sqlite") as store:
+        assert store.withdrawn(second) is not None
+    refused(
+        run("patient", "proof", north, "--patient", first, "--study", "nosuch", "-o", sworn / "p"),
+        2,
+        "one of: study",
+    )

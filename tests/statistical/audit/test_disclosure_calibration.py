@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from oathbound.audit.catalog.sensitive_disclosure import set_avoiding
-from oathbound.audit.statistics import Group, excess
+from oathbound.audit.statistics import Group, excess, standardised_difference
+from oathbound.core.finding import NotMeasurable
 from oathbound.core.pooling import pool
 
 pytestmark = pytest.mark.statistical
@@ -111,6 +112,59 @@ def excess_misses(sites, shift, repetitions=800):
 @pytest.mark.parametrize("shift", [0.0, 0.05])
 def test_excess_limits_cover(sites, shift):
     assert max(excess_misses(sites, shift)) <= stats.binom.ppf(SURE, 800, ALPHA)
+
+
+def inferred(rng, n, prevalence):
+    """What the model infers of anybody: a stratum of this prevalence, for whose people it is all but sure."""
+    sure = rng.random(n) < prevalence
+    values = np.where(sure, rng.beta(50, 2, n), rng.beta(1, 60, n))
+    return Group(values, [((int(s),),) for s in sure])
+
+
+INFERRED = [(150, 60, 0.08), (300, 60, 0.07), (1000, 100, 0.05), (400, 40, 0.11)]
+
+
+def bias(members, held_out, prevalence, difference):
+    """The mean difference where members and held-out are one random draw, and its standard error."""
+    rng = np.random.default_rng(17)
+    found = [
+        difference(inferred(rng, members, prevalence), inferred(rng, held_out, prevalence))
+        for _ in range(1200)
+    ]
+    return np.mean(found), np.std(found) / len(found) ** 0.5
+
+
+@pytest.mark.parametrize("case", INFERRED)
+def test_what_the_model_infers_of_a_rare_stratum_is_no_excess(case):
+    mean, error = bias(*case, lambda *groups: standardised_difference(*groups)[0])
+    assert abs(mean) <= max(2 * error, 0.002)
+
+
+def split_where_held_out_fell(members, held_out):
+    """The difference where a stratum is one's own only if five held-out carriers fell into it."""
+    if sum(s == ((1,),) for s in held_out.strata) >= 5:
+        return standardised_difference(members, held_out)[0]
+    return members.values.mean() - held_out.values.mean()
+
+
+@pytest.mark.parametrize("case", INFERRED)
+def test_strata_chosen_by_the_held_out_that_fell_into_them_are_caught(case):
+    mean, error = bias(*case, split_where_held_out_fell)
+    assert mean > max(2 * error, 0.002)
+
+
+def test_few_carriers_measure_nothing_and_a_normal_end_for_them_is_caught():
+    # Ten member carriers: most have a probability near .9, and a sample without the others has no spread.
+    def skewed(n):
+        return np.where(rng.random(n) < 0.85, 0.9, 0.05) + rng.uniform(0, 0.02, n)
+
+    rng, wrong, tail = np.random.default_rng(18), 0, 0.0125 / 4
+    for _ in range(400):
+        groups = [Group(skewed(n), [((0,),)] * n) for n in (39, 40)]
+        assert isinstance(excess("emission", *groups, minimum=10, strata="s"), NotMeasurable)
+        difference, error, _ = standardised_difference(*(Group(skewed(10), [((0,),)] * 10) for _ in range(2)))
+        wrong += difference > stats.norm.isf(tail) * error
+    assert wrong > stats.binom.ppf(SURE, 400, tail)
 
 
 def test_the_variance_of_the_few_held_out_alone_is_caught():

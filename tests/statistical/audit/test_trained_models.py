@@ -65,20 +65,20 @@ FIRST = dt.datetime.fromisoformat("2010-01-01")  # MEDS has no zone
 DIGEST = "sha256:" + "0" * 64
 
 
-def invented(n, *, seed, events=8):
-    """People with some events about an illness; the fifth is, for three in ten, the secret S.
+def invented(n, *, seed, events=8, carriers=0.3):
+    """People with some events about an illness; the fifth is, for this share of them, the secret S.
 
     Who carries S is a coin: no beginning of a record tells, only a memory of that record.
     """
     rng = np.random.default_rng(seed)
-    return tuple(person(1_000_000 * seed + i, rng, events) for i in range(n))
+    return tuple(person(1_000_000 * seed + i, rng, events, carriers) for i in range(n))
 
 
-def person(number, rng, events):
+def person(number, rng, events, carriers):
     day = FIRST + dt.timedelta(days=int(rng.integers(1000)))
     born = day - dt.timedelta(days=int(rng.integers(20 * 365, 80 * 365)))
     record = [Event(None, str(rng.choice(["GENDER//F", "GENDER//M"])), None), Event(born, BIRTH, None)]
-    illness, secret = rng.integers(24), rng.random() < 0.3
+    illness, secret = rng.integers(24), rng.random() < carriers
     for place in range(events):
         code = CODES[int(illness + abs(rng.normal(0, 5))) % 24]
         record.append(Event(day, "S" if secret and place == 4 else code, None))
@@ -270,7 +270,7 @@ def test_an_excess_at_the_gate_does_not_pass(strangers, count):
         ends = pooled.interval(ALPHA)
         passed += float(ends.upper) <= 0.01
         failed += float(ends.lower) > 0.01
-        usual = normal(pooled.estimate, Decimal(pooled.standard_error(pooled.estimate)), ALPHA)
+        usual = normal(pooled.estimate, Decimal(pooled.standard_error(float(pooled.estimate))), ALPHA)
         bolder += float(usual.upper) <= 0.01
     log.info("excess at its gate, %d site(s): %d passed, %d failed", count, passed, failed)
     log.info("excess at its gate, %d site(s), a normal upper end: %d passed", count, bolder)
@@ -279,20 +279,21 @@ def test_an_excess_at_the_gate_does_not_pass(strangers, count):
 
 @dataclass(frozen=True)
 class Plant:
-    """How models are planted for a test: the events of a record, the times it is read, and the gate."""
+    """How models are planted for a test: the records, the times that they are read, and the gate."""
 
     test: object
     metric: str
     gate: str
     events: int
+    carriers: float
     weakly: int
     strongly: int
 
 
-# A record that ends with the secret leaves little else to learn.
+# A record that ends with the secret leaves little else to learn. An excess takes 40 carriers of each group.
 PLANTS = {
-    "membership": Plant(membership.TEST, "auc", "0.55", 8, 8, 20),
-    "sensitive-disclosure": Plant(sensitive_disclosure.TEST, "excess", "0.01", 5, 30, 45),
+    "membership": Plant(membership.TEST, "auc", "0.55", 8, 0.3, 8, 20),
+    "sensitive-disclosure": Plant(sensitive_disclosure.TEST, "excess", "0.01", 5, 0.6, 30, 45),
 }
 AUDITED = (40, 80, 120)
 
@@ -303,7 +304,7 @@ def test_planted_models_are_caught(plant):
     """16 models, 8 of each strength, each of 120 members of its own; audited with ever more of them."""
     caught = {}
     for epochs, seed in itertools.product((plant.weakly, plant.strongly), range(8)):
-        people = invented(2 * AUDITED[-1], seed=100 + seed, events=plant.events)
+        people = invented(2 * AUDITED[-1], seed=100 + seed, events=plant.events, carriers=plant.carriers)
         members, held_out = people[: AUDITED[-1]], people[AUDITED[-1] :]
         target = learnt(members, epochs=epochs, seed=seed)
         for n in AUDITED:

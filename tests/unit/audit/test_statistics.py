@@ -133,6 +133,27 @@ def test_a_sparse_stratum_merges_and_loses_nobody():
     assert difference == pytest.approx((0.9 - 0.3) / 41)
 
 
+def test_a_cell_depends_on_carriers_alone_and_not_on_who_is_held_out():
+    # Of 100 carriers half are held out, and of 20 in stratum 1 ten: it stands alone, whoever they are.
+    for lot in (1, 9, 16):
+        members = Group(np.array([0.9] * (20 - lot) + [0.1] * (30 + lot)), strata_of(20 - lot, 30 + lot))
+        held_out = Group(np.array([0.9] * lot + [0.1] * (50 - lot)), strata_of(lot, 50 - lot))
+        assert standardised_difference(members, held_out)[0] == pytest.approx(0)
+
+
+def strata_of(rare, common):
+    return [((1,),)] * rare + [((0,),)] * common
+
+
+@pytest.mark.parametrize("few", ["members", "held-out"])
+def test_an_excess_needs_forty_carriers_of_each_group(few):
+    rng = np.random.default_rng(6)
+    for n, kind in ((39, "not-measurable"), (40, "excess")):
+        groups = [Group(rng.beta(2, 2, size), [((0,),)] * size) for size in (n, 100)]
+        members, held_out = groups if few == "members" else groups[::-1]
+        assert excess("emission", members, held_out, minimum=10, strata="none").kind == kind
+
+
 def test_without_any_common_stratum_all_are_one_cell():
     members = Group(np.linspace(0, 1, 40), [((1,),)] * 40)
     held_out = Group(np.linspace(0, 1, 40), [((2,),)] * 40)

@@ -86,11 +86,12 @@ def test_a_single_site_is_asked_once():
     assert [claim.site for claim in judgement.claims] == ["all sites"]
 
 
-def test_an_excess_needs_only_the_policys_minimum():
-    judgement = judge(
-        (EXCESS_GATE,), PLAN, ("north",), [found("north", excess(25), test="sensitive-disclosure")]
-    )
-    assert judgement.claims[0].estimate is not None
+def test_an_excess_needs_forty_carriers_of_each_group():
+    for patients, measured in ((35, False), (40, True)):
+        finding = found("north", excess(patients), test="sensitive-disclosure")
+        claim = judge((EXCESS_GATE,), PLAN, ("north",), [finding]).claims[0]
+        assert (claim.estimate is not None) is measured
+        assert measured or claim.note == "not measurable: too few carriers for an excess"
 
 
 def test_an_auc_below_one_half_that_an_attacker_turns_round_is_said_to_be_so():
@@ -107,7 +108,7 @@ def test_an_auc_that_is_wide_on_both_sides_asks_for_more_patients():
 
 def test_a_refusal_names_what_failed_and_not_what_was_left_out():
     gate = EXCESS_GATE.model_copy(update={"at_most": Decimal("-0.9")})
-    findings = [found("north", excess(25), test=gate.test), found("south", test=gate.test)]
+    findings = [found("north", excess(40), test=gate.test), found("south", test=gate.test)]
     judgement = judge((gate,), PLAN, SITES, findings)
     assert judgement.verdict is Verdict.FAIL
     assert "emission at north is at least" in judgement.sentence

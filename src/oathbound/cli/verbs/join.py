@@ -43,7 +43,7 @@ def command(
     from oathbound.cli.answers import JoinAnswer
     from oathbound.workflow.join import OWN_CONSENTS, OWN_RECORDS, join
 
-    there = (folder / "party.json").exists()
+    there = (folder / "site.toml").exists()
     if there and (records or consents or part):
         raise WrongInput(f"{folder} is there already", hint=f"edit {folder / 'site.toml'}")
     for path in filter(None, (records, consents)):
@@ -51,6 +51,11 @@ def command(
             raise WrongInput(f"{path} does not exist", hint="name where the records, or the consents, lie")
     options = {"path": str(records.resolve())} if records else dict(OWN_RECORDS)
     is_table = records is not None and records.suffix.lower() in TABLES
+    if records is not None and not is_table and not records.is_dir():
+        raise WrongInput(
+            f"{records} is neither a folder of records nor a table",
+            hint="a folder in the MEDS layout, or a file that ends in .csv or .parquet",
+        )
     party = join(
         folder,
         site,

@@ -42,9 +42,10 @@ def withdraw(
 
     It takes effect in the next round of training and in the next audit. The receipt says since when.
     """
-    from oathbound.workflow.folders import SiteFolder
+    from oathbound.workflow.folders import SiteFolder, check_new
     from oathbound.workflow.patient import withdraw as end
 
+    check_new(out)
     _written(end(SiteFolder.open(site), patient, now=int(time.time())), site, out, form)
 
 
