@@ -2,8 +2,8 @@
 
 Each case is 2,000 simulated sites, or groups of three, over the whole way from scores to published facts to
 the pooled limits, each end at 2.5 %. A case fails where one end is wrong in more than 2.5 % and three
-standard errors: a right method does so once in 700 runs. Seeds are fixed. Measured shares are logged; `docs/audits/` quotes them:
-`pytest tests/statistical/audit --log-cli-level=INFO`.
+standard errors: a right method does so once in 700 runs. Seeds are fixed. Measured shares are
+logged; `docs/audits/` quotes them: `pytest tests/statistical/audit --log-cli-level=INFO`.
 """
 
 import logging

@@ -1,13 +1,17 @@
 """The set-avoiding estimator against exact enumeration, and the excess over its whole way to the verdict."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from oathbound.audit.catalog.sensitive_disclosure import set_avoiding
 from oathbound.audit.statistics import Group, excess, standardised_difference
-from oathbound.core.finding import NotMeasurable
+from oathbound.core.finding import Finding, Measured, NotMeasurable, Threat
+from oathbound.core.gates import Attempted, Verdict, judge
 from oathbound.core.pooling import pool
+from oathbound.core.study import AuditPlan, Gate
 
 pytestmark = pytest.mark.statistical
 ALPHA = 0.025
@@ -134,17 +138,19 @@ def bias(members, held_out, prevalence, difference):
     return np.mean(found), np.std(found) / len(found) ** 0.5
 
 
-@pytest.mark.parametrize("case", INFERRED)
+@pytest.mark.parametrize("case", [*INFERRED, (300, 100, 0.1)])
 def test_what_the_model_infers_of_a_rare_stratum_is_no_excess(case):
     mean, error = bias(*case, lambda *groups: standardised_difference(*groups)[0])
     assert abs(mean) <= max(2 * error, 0.002)
 
 
 def split_where_held_out_fell(members, held_out):
-    """The difference where a stratum is one's own only if five held-out carriers fell into it."""
-    if sum(s == ((1,),) for s in held_out.strata) >= 5:
-        return standardised_difference(members, held_out)[0]
-    return members.values.mean() - held_out.values.mean()
+    """The difference where the rare stratum stands alone only if five held-out carriers fell into it."""
+    rare, twins = (np.array([s == ((1,),) for s in group.strata]) for group in (members, held_out))
+    if twins.sum() < 5:
+        return members.values.mean() - held_out.values.mean()
+    of_twins, of_others = held_out.values[twins].mean(), held_out.values[~twins].mean()
+    return members.values.mean() - rare.mean() * of_twins - (1 - rare.mean()) * of_others
 
 
 @pytest.mark.parametrize("case", INFERRED)
@@ -154,7 +160,7 @@ def test_strata_chosen_by_the_held_out_that_fell_into_them_are_caught(case):
 
 
 def test_few_carriers_measure_nothing_and_a_normal_end_for_them_is_caught():
-    # Ten member carriers: most have a probability near .9, and a sample without the others has no spread.
+    # Most have a probability near .9, and twelve members without any of the others have no spread.
     def skewed(n):
         return np.where(rng.random(n) < 0.85, 0.9, 0.05) + rng.uniform(0, 0.02, n)
 
@@ -162,7 +168,8 @@ def test_few_carriers_measure_nothing_and_a_normal_end_for_them_is_caught():
     for _ in range(400):
         groups = [Group(skewed(n), [((0,),)] * n) for n in (39, 40)]
         assert isinstance(excess("emission", *groups, minimum=10, strata="s"), NotMeasurable)
-        difference, error, _ = standardised_difference(*(Group(skewed(10), [((0,),)] * 10) for _ in range(2)))
+        groups = [Group(skewed(n), [((0,),)] * n) for n in (12, 100)]
+        difference, error, _ = standardised_difference(*groups)
         wrong += difference > stats.norm.isf(tail) * error
     assert wrong > stats.binom.ppf(SURE, 400, tail)
 
@@ -191,3 +198,44 @@ def test_a_planted_excess_is_found():
         measure = excess("emission", members, held_out, minimum=20, strata="level")
         found += float(pool([measure]).interval(ALPHA).lower) > 0.01
     assert found >= stats.binom.ppf(1 - SURE, 200, 0.8)
+
+
+def memorised(rng, n, share):
+    return Group(np.where(rng.random(n) < share, 0.95, rng.beta(1, 60, n)), [((0,),)] * n)
+
+
+def judged(rng, sizes, share):
+    """The claim over all sites at gate .01, where this share of members is memorised and nobody else."""
+    told = [
+        Finding(
+            test="sensitive-disclosure",
+            version=1,
+            site=f"s{i}",
+            model="sha256:" + "0" * 64,
+            seed="sha256:" + "0" * 64,
+            threat=Threat(sees="s", knows="k"),
+            outcome=Measured(
+                kind="measured",
+                measures=(
+                    excess(
+                        "emission", memorised(rng, m, share), memorised(rng, h, 0), minimum=10, strata="s"
+                    ),
+                ),
+                tokens=1,
+            ),
+        )
+        for i, (m, h) in enumerate(sizes)
+    ]
+    gate = Gate(test="sensitive-disclosure", metric="excess", at_most=Decimal("0.01"))
+    plan = AuditPlan(alpha=Decimal("0.05"), minimum_patients=10)
+    sites = tuple(finding.site for finding in told)
+    return judge((gate,), plan, sites, [Attempted(finding, 1) for finding in told]).claims[0]
+
+
+@pytest.mark.parametrize("sizes", [((200, 100),) * 3, ((800, 400),) * 3, ((150, 150),)])
+def test_what_is_called_detectable_fails_four_times_in_five(sizes):
+    rng = np.random.default_rng(19)
+    told = np.median([float(judged(rng, sizes, 0).detectable) for _ in range(30)])
+    share = told / (0.95 - 1 / 61)
+    failed = sum(judged(rng, sizes, share).state is Verdict.FAIL for _ in range(100))
+    assert 65 <= failed <= 95

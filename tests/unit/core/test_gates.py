@@ -135,6 +135,16 @@ def test_between_is_inconclusive_with_what_would_settle_it():
     assert claim.detectable == Decimal("0.600")
 
 
+def test_what_is_detectable_of_an_excess_allows_for_the_members_who_carry_it():
+    # One claim: z = 2.241. E = .01 + z S(E), S(E)^2 = .003^2 + E (1 / 498 + 498 / 996 / 498);
+    # D = E + .842 SE(D), SE(D)^2 = .003^2 + D / 498
+    clean = found("north", excess("0", "0.003"), test="sensitive-disclosure")
+    claim = verdict(clean, gates=(EXCESS_GATE,), sites=("north",)).claims[0]
+    failing = 0.0335
+    assert failing == pytest.approx(0.01 + 2.2414 * (9e-6 + failing * 1.5 / 498) ** 0.5, abs=1e-4)
+    assert claim.detectable == Decimal("0.042")
+
+
 def test_an_estimate_at_the_gate_cannot_be_settled():
     judgement = verdict(found("north", auc("0.55", "0.02")), found("south", auc("0.55", "0.02")))
     assert "not settleable" in judgement.sentence

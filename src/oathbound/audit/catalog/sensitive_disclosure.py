@@ -63,7 +63,7 @@ class SensitiveDisclosure:
             Group(probabilities[: len(members)], [carrier.stratum for carrier in members]),
             Group(probabilities[len(members) :], [carrier.stratum for carrier in held_out]),
             minimum=plan.minimum_patients,
-            strata="static facts, age band, prompt length; values with few held-out carriers merged",
+            strata="static facts, age band, prompt length; values with few carriers merged",
         )
         cost = published_cost(target.tokens_pushed - before, [measure])
         return Measured(kind="measured", measures=(measure,), tokens=cost)
