@@ -40,6 +40,8 @@ CALLS: Final = 300
 LIKELIEST: Final = 100
 """So many tests are tried on a mutant: a check deserves a test that is about it."""
 
+NOT_APPLIED: Final = 3
+
 SLOW: Final = 5
 """A mutant that takes more seconds than these is named, so that somebody may write a quicker test for it."""
 
@@ -72,22 +74,23 @@ class RemoveChecks:
             for module in self.modules
             for mutant in mutants_of(PACKAGE / f"{module.replace('.', '/')}.py", module)
         ]
+        functions = _functions_of({str(mutant.path) for mutant in mutants})
+        gc.freeze()  # what is shared with the forks is then not copied to count its references
         reach = Reach({str(mutant.path) for mutant in mutants}, items, scratch)
         self.faults += [f"without any mutant this fails: {name}" for name in reach.broken]
         if self.faults:
             return
         print(f"{len(items)} tests took {time.monotonic() - began:.0f} s; {len(mutants)} mutants", flush=True)
-        functions = _functions_of({str(mutant.path) for mutant in mutants})
         jobs = [_mutated(mutant, reach.of(mutant), functions) for mutant in mutants]
         survived = set()
         for number, status, seconds in _in_forks(jobs):
-            if status == 0:
-                survived.add(mutants[number].name)
+            name = mutants[number].name
+            if status == NOT_APPLIED:
+                self.faults.append(f"nothing runs the code of: {name}")
+            elif status == 0:
+                survived.add(name)
             if status == 0 or seconds > SLOW:
-                print(
-                    f"{seconds:5.1f} s {'noticed ' if status else 'survived'} {mutants[number].name}",
-                    flush=True,
-                )
+                print(f"{seconds:4.1f} s {'noticed' if status else 'survived'} {name}", flush=True)
         others = set(MODULES) - set(self.modules)
         known = {name for name in EQUIVALENT if name.split(" ", 1)[0] not in others}
         self.faults += [f"no test notices: {name}" for name in sorted(survived - known)]
@@ -165,10 +168,12 @@ def _mutated(
     mutant: Mutant, items: list[pytest.Item], functions: dict[tuple[str, Key], list[FunctionType]]
 ) -> Callable[[], int]:
     def job() -> int:
+        applied = False
         for key, code in mutant.code().items():
             for function in functions.get((str(mutant.path), key), []):
+                applied |= function.__code__ != code
                 function.__code__ = code
-        return int(_fails(items))
+        return int(_fails(items)) if applied else NOT_APPLIED
 
     return job
 
@@ -209,12 +214,11 @@ def _functions_of(paths: set[str]) -> dict[tuple[str, Key], list[FunctionType]]:
 def _in_forks(jobs: Iterable[Callable[[], int]]) -> Iterator[tuple[int, int, float]]:
     """Run each job in a fork, as many at a time as there are processors.
 
-    Yield number, exit status and seconds of a processor, as they end. A job that raises, hangs or dies of a
-    signal has a status other than zero.
+    Yield number, exit code and seconds of a processor, as they end. A job that raises, hangs or dies of a
+    signal has a code other than zero.
     """
     running: dict[int, int] = {}
     sys.stdout.flush()
-    gc.freeze()  # what is shared with the forks is then not copied to count its references
     for number, job in enumerate(jobs):
         if len(running) == (os.cpu_count() or 1):
             yield _ended(running)
@@ -228,7 +232,7 @@ def _in_forks(jobs: Iterable[Callable[[], int]]) -> Iterator[tuple[int, int, flo
 
 def _ended(running: dict[int, int]) -> tuple[int, int, float]:
     child, status, used = os.wait4(-1, 0)
-    return running.pop(child), status, used.ru_utime + used.ru_stime
+    return running.pop(child), os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
 
 
 def _become(job: Callable[[], int]) -> None:

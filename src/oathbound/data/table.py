@@ -7,6 +7,7 @@ in the order of the column `order`; `time`, the column of the row's date; `text`
 whatever they hold, separated by commas: in a CSV file the type of any other column is that of its contents.
 """
 
+import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,6 +164,13 @@ def _read(path: Path, asked: Options) -> pl.DataFrame:
         raise WrongInput(f"the table {path.name} is not there", hint="is path relative to the site's folder?")
     with _reading(path.name):
         table = _csv(path, asked.text) if suffix == ".csv" else _parquet(path)
+    if not table.height:
+        raise NothingExamined(f"{path.name} holds no rows")
+    if table.width == 1 and (mark := next((mark for mark in ";\t" if mark in table.columns[0]), "")):
+        raise WrongInput(
+            f"{path.name} has one column, whose name holds {_MARKS[mark]}",
+            hint="separate its cells with commas",
+        )
     placing = {asked.subject, asked.order, asked.time} - {""}
     absent = sorted(placing.union(asked.text).difference(table.columns))
     if absent:
@@ -186,12 +194,19 @@ def _read(path: Path, asked: Options) -> pl.DataFrame:
     return table.with_columns(pl.col(name).cast(pl.String) for name in asked.text)
 
 
+_MARKS: Final = {";": "semicolons", "\t": "tabs"}
+
+
 def _csv(path: Path, text: tuple[str, ...]) -> pl.DataFrame:
     if path.stat().st_size > MAX_CSV_BYTES:
         raise WrongInput(f"{path.name} is larger than {MAX_CSV_BYTES} bytes", hint="write it as parquet")
     with path.open("rb") as file:
         if file.read(4).startswith(_PACKED):
             raise WrongInput(f"{path.name} is compressed", hint="unpack it, or write it as parquet")
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        header = next(csv.reader(lines), [])
+    if len(set(header)) != len(header):
+        raise WrongInput(f"{path.name} has two columns of one name", hint="rename one of them")
     # the whole column decides its type: a text on the last row must not be lost
     table = pl.read_csv(
         path,

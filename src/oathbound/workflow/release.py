@@ -24,6 +24,7 @@ from oathbound.workflow.notary import (
     stated,
     witnessed,
 )
+from oathbound.workflow.rounds import check_reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ def release(study: StudyFolder, model: Path, out: Path, *, now: int) -> Released
         heads, logs = {}, {}
         for site in consortium.sites:
             with site.log(policy) as own:
+                check_reads(site, own, now)
                 note = witnessed(own, site.secret(), consortium, now)
                 heads[site.file.name] = decode(note)[0].identity
                 logs[site.file.name] = BundledLog(leaves=own.leaves(), checkpoints=(note,))

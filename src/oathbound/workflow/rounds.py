@@ -77,6 +77,21 @@ def is_fresh(as_of: int, policy: Policy, now: int) -> bool:
     return now - as_of <= policy.consent.staleness_hours * 3600
 
 
+def check_reads(site: SiteFolder, own: Log, now: int) -> None:
+    """Refuse a time before one at which the site says that it read its consents."""
+    mine = {site.file.name: site.secret().party()}
+    reads: list[Admission | Round | Audited] = [
+        *stated(own, Admission, mine),
+        *stated(own, Round, mine),
+        *stated(own, Audited, mine),
+    ]
+    if now < max((read.as_of for read in reads), default=now):
+        raise Unavailable(
+            f"by this machine's clock {site.file.name} read its consents in the future",
+            hint="set the clock right",
+        )
+
+
 def gather_site(
     site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, number: int, now: int, log: Log
 ) -> tuple[Round, frozenset[int]]:
@@ -89,7 +104,7 @@ def gather_site(
     last = latest_round(site, policy)
     with site.log(policy) as own:
         deliver(own, log)
-        _check_clock(site, own, now)
+        check_reads(site, own, now)
         if last is not None and last.round == number:
             use = store.uses(policy.study).get(round_label(number))
             if use is None:
@@ -132,7 +147,7 @@ def gather_audit(
     """
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
     deliver(own, log)
-    _check_clock(site, own, now)
+    check_reads(site, own, now)
     number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
     consents = read_again(site, store)
     everybody = {"members": cohort.members - left_before(store, policy.study, first + 1)}
@@ -161,21 +176,6 @@ def gather_audit(
     )
     state(audited, secret, own, log)
     return parts
-
-
-def _check_clock(site: SiteFolder, own: Log, now: int) -> None:
-    """Refuse a time before one at which the site says that it read its consents."""
-    mine = {site.file.name: site.secret().party()}
-    reads: list[Admission | Round | Audited] = [
-        *stated(own, Admission, mine),
-        *stated(own, Round, mine),
-        *stated(own, Audited, mine),
-    ]
-    if now < max((read.as_of for read in reads), default=now):
-        raise Unavailable(
-            f"by this machine's clock {site.file.name} read its consents in the future",
-            hint="set the clock right",
-        )
 
 
 def left_before(store: SiteStore, study: str, number: int) -> frozenset[int]:

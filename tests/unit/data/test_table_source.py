@@ -261,3 +261,33 @@ def test_an_admitted_patient_who_is_gone_is_missed(tmp_path):
     source = opened(tmp_path, subject="patient", order="visit", take="all")
     with pytest.raises(WrongInput, match="fewer than 10 admitted patients are gone"):
         source.patients(restored("study", "sha256:0", {"members": [7, 8], "held_out": [9]}))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id;a;b\n1;2;x\n", "semicolons"),
+        ("id\ta\tb\n1\t2\tx\n", "tabs|not printable"),
+        ("id,a,a\n1,2,3\n", "two columns of one name"),
+        ("id,a\n-1,2\n3,4\n", "a number below 0"),
+        ("id,a,when\n1,2,31.12.2001\n", "column when holds no date"),
+    ],
+)
+def test_what_is_no_table_of_ours_is_named(tmp_path, text, said):
+    options = {"subject": "id"} if "," in text else {}
+    options |= {"time": "when"} if "when" in text else {}
+    with pytest.raises(WrongInput, match=said):
+        opened(tmp_path, text, **options)
+
+
+def test_a_table_without_rows_is_nothing(tmp_path):
+    with pytest.raises(NothingExamined, match="holds no rows"):
+        opened(tmp_path, "id,a\n", subject="id")
+
+
+def test_a_time_may_be_written_with_a_t(tmp_path):
+    text = "id,a,when\n1,2,2001-12-31T10:00:00\n2,2,2001-12-31 10:00:00\n"
+    source = opened(tmp_path, text, subject="id", time="when")
+    assert [event.time for events in records(source).values() for event in events] == [
+        on(2001, 12, 31, 10)
+    ] * 2
