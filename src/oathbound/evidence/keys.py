@@ -31,6 +31,7 @@ from oathbound.core.canonical import canonical, digest, from_canonical
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
 from oathbound.core.record import Name, Record
 from oathbound.evidence import b64
+from oathbound.evidence.durable import synchronise
 
 PARTY_FORMAT: Final = "oathbound/party/v1"
 SECRET_FORMAT: Final = "oathbound/secret/v1"  # noqa: S105 (the name of a file format)
@@ -161,6 +162,7 @@ class Secret(Record):
                 stream.flush()
                 os.fsync(stream.fileno())
             path.hardlink_to(unfinished)
+            synchronise(path.parent)
         except FileExistsError:
             raise WrongInput(f"{path} exists", hint="a key is never overwritten; name another file") from None
         except OSError as error:

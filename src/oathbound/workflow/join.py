@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from oathbound.core.errors import Unavailable, WrongInput
+from oathbound.evidence.durable import synchronise
 from oathbound.evidence.keys import Party, Secret
 from oathbound.workflow.folders import SiteFolder, read_party, write_file
 
@@ -79,6 +80,7 @@ def secret_in(path: Path, name: str) -> Secret:
     secret = Secret.generate(name)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        synchronise(path.parent.parent)
     except OSError as error:
         raise Unavailable(f"{path.parent} cannot be made: {error.strerror}") from None
     secret.save(path)
