@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, cast
 
-from oathbound.core.errors import Unavailable, WrongInput
+from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
 from oathbound.core.gates import Verdict
 from oathbound.data.cohort import PARTS
 from oathbound.data.commitment import cohort_proof
@@ -55,8 +55,14 @@ def withdraw(site: SiteFolder, subject: int, *, now: int) -> bytes:
                 f"by this machine's clock {site.file.name} used records in the future",
                 hint="set the clock right",
             )
-        if not store.patient_keys([subject]):
+        known = bool(store.patient_keys([subject]))
+        if known:
+            store.withdraw(subject, now)
+        try:
             read_again(site, store)
+        except (WrongInput, NothingExamined):
+            if not known:  # else it is recorded, whatever is wrong with the file
+                raise
         store.withdraw(subject, now)
         return _receipt(secret, store, subject, now)
 

@@ -167,7 +167,7 @@ def test_a_consent_that_is_dated_in_the_future_does_not_outlive_a_withdrawal(stu
     assert (again.withdrawn, [consent.status for consent in again.consents]) == (NOW, ["withdrawn"])
 
 
-def test_who_consents_again_waits_for_the_next_study_and_proofs_need_no_other_key(study: StudyFolder):
+def test_who_consents_again_before_the_next_round_stays_and_proofs_need_no_other_key(study: StudyFolder):
     north, name = study.site("north"), study.policy.study
     subject, other = members(north, name)[:2]
 
@@ -186,7 +186,9 @@ def test_who_consents_again_waits_for_the_next_study_and_proofs_need_no_other_ke
     verified = release(study, study.model, study.path / "a.oath", now=NOW + 600).verified
     receipt = give_receipt(north, subject, now=NOW + 700)
     _, shown = check_patient(verified, trust_of(study), receipt, prove(north, subject, name))
-    assert [each.label for each in shown if each.member] == ["members", "round-1", "audit-1-members"]
+    assert "round-2" in [each.label for each in shown if each.member], (
+        "they were away between two rounds only"
+    )
 
 
 def test_an_audit_that_is_killed_among_its_statements_is_not_run_again(
