@@ -35,8 +35,8 @@ def mutated(data: bytes, others: list[bytes], random: Random) -> bytes:
         # JSON whose form is broken ends early, so most changes keep it.
         inside = data[:1] in b"{[" and random.random() < 0.6
         change = _json if inside else random.choice(CHANGES)
-        data = change(data, others, random)
-    return data[:LARGEST]
+        data = change(data, others, random)[:LARGEST]
+    return data
 
 
 def _place(data: bytes, random: Random) -> tuple[int, int]:

@@ -39,6 +39,7 @@ from oathbound.evidence.contents import Contents
 from oathbound.evidence.keys import SECRET_FORMAT, Party, Secret
 from oathbound.evidence.log import Log
 from oathbound.evidence.merkle import leaf_hash, root
+from oathbound.evidence.patient import PatientProof, Receipt
 from oathbound.evidence.predicates import Predicate, SitePredicate, predicate_of
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import verify
@@ -201,6 +202,30 @@ def proven(data: bytes) -> object:
 def proofs() -> list[bytes]:
     ends: list[dict[str, Any]] = [{"end": "leaf"}, {"end": "empty"}, {"end": "other", "other": "ab" * 32}]
     return [canonical(end | {"siblings": ["cd" * 32] * 3}) for end in ends]
+
+
+def receipts() -> list[bytes]:
+    allowed = {"status": "active", "given": "2025-06-01", "rule": "research"}
+    facts = {
+        "site": "north",
+        "issued": NOW,
+        "key": "ab" * 32,
+        "consents": [allowed],
+        "withdrawn": NOW,
+        "how_to_withdraw": "tell the hospital",
+        "how_to_check": "ask anybody",
+    }
+    return [Receipt.parse(facts, what="receipt").signed(secret("north"))]
+
+
+def patient_proofs() -> list[bytes]:
+    proof = {
+        "format": "oathbound/patient-proof/v1",
+        "site": "north",
+        "policy": RUN,
+        "proofs": {"members": json.loads(proofs()[0]), "round-1": json.loads(proofs()[2])},
+    }
+    return [canonical(proof)]
 
 
 def statement(data: bytes) -> object:
@@ -421,6 +446,8 @@ PARSERS: Final[dict[str, Parser]] = {
         proofs,
         (NotAuthentic,),
     ),
+    "receipt": Parser(of(lambda data: Receipt.opened(data, parties())), receipts, (NotAuthentic,)),
+    "patient-proof": Parser(of(PatientProof.decode), patient_proofs, (NotAuthentic,)),
     "canonical": Parser(
         of(lambda data: from_canonical(data, what="it")),
         lambda: [

@@ -24,14 +24,15 @@ _CALLS = ("check", "refuse", "verify")
 class Mutant:
     """One thing taken out. `apply` may be called once, in a fork.
 
-    A test must reach one of `lines` to notice; those that reach `refusal`, what a condition guards, are the
-    likeliest to.
+    A test must reach one of `lines` to notice. It is likely to where an error is raised at those lines, or at
+    `guarded`, which a condition is before, and less so where one is raised elsewhere in the `function`.
     """
 
     name: str
     path: Path
     lines: range
-    refusal: range
+    guarded: range
+    function: range
     tree: ast.Module
     apply: Edit
 
@@ -49,12 +50,14 @@ def mutants_of(path: Path, module: str) -> list[Mutant]:
     seen: Counter[str] = Counter()
     mutants = []
     for qualified, function in _functions(tree, ""):
-        for statement, refusal, what, apply in _edits(function):
+        for statement, guarded, what, apply in _edits(function):
             name = f"{module} {qualified}: {what}"
             seen[name] += 1
             if seen[name] > 1:
                 name += f" #{seen[name]}"
-            mutants.append(Mutant(name, path, _lines(statement), _lines(*refusal), tree, apply))
+            mutants.append(
+                Mutant(name, path, _lines(statement), _lines(*guarded), _lines(function), tree, apply)
+            )
     return mutants
 
 

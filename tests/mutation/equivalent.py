@@ -9,6 +9,12 @@ EQUIVALENT: Final[dict[str, str]] = {
     "core.gates _Round._questions: no `len(self.sites) > 1`": (
         "more than one site measured, which the other part asks, needs more than one site"
     ),
+    "core.gates _sentence: no `claim.upper is not None`": (
+        "a claim with an estimate has both ends; this tells the type checker so"
+    ),
+    "core.gates _usable: no `isinstance(measure, Excess)`": (
+        "an AUC of fewer patients was refused one line before; the two bounds are equal"
+    ),
     "core.gates _note: no `_turned(pooled, gate, side)`": (
         "notes are of undecided claims; one with its upper end below the gate is undecided only if turned"
     ),

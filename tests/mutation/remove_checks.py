@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 from checks import Key, Mutant, mutants_of
@@ -38,7 +38,8 @@ CALLS: Final = 300
 """So many calls of a function in one test are traced: a test that calls it oftener does the same again."""
 
 LIKELIEST: Final = 100
-"""So many tests are tried on a mutant: a check deserves a test that is about it."""
+CASES: Final = 10
+"""So many tests are tried on a mutant, so many cases of one before those of another: see `Reach.of`."""
 
 NOT_APPLIED: Final = 3
 
@@ -106,59 +107,70 @@ class RemoveChecks:
         )
 
 
+Test: TypeAlias = tuple[float, int]
+"""How long a test took, in seconds of a processor, and its number."""
+
+
 class Reach:
     """Which tests reach which lines, each test run alone."""
 
     def __init__(self, paths: set[str], items: list[pytest.Item], scratch: Path) -> None:
         self.items = items
-        self.tests: dict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
+        self.tests: dict[tuple[str, int], list[Test]] = defaultdict(list)
+        self.raised: dict[tuple[str, int], list[Test]] = defaultdict(list)
         outs = [scratch / f"{number}.json" for number in range(len(items))]
         jobs = [_traced(item, paths, out) for item, out in zip(items, outs, strict=True)]
         codes = {number: status for number, status, _ in _in_forks(jobs)}
         self.broken = [item.nodeid for number, item in enumerate(items) if codes[number]]
         for number, out in enumerate(outs):
             if codes[number] == 0:
-                took, lines = json.loads(out.read_text())
-                for path, line in lines:
-                    self.tests[path, line].append((took, number))
+                took, lines, raised = json.loads(out.read_text())
+                for reached, places in ((self.tests, lines), (self.raised, raised)):
+                    for path, line in places:
+                        reached[path, line].append((took, number))
 
     def of(self, mutant: Mutant) -> list[pytest.Item]:
         """Return the likeliest of the tests that reach a mutant's lines.
 
-        Those that are refused there come first; of each function the quickest case, then the next ones.
+        Those that see an error raised there come first, then those that see one in its function; then the
+        quickest, but a case of each test function before many of one.
         """
-        refused = self._reaching(mutant, mutant.refusal)
+        path = str(mutant.path)
+        there = _all(self.raised, path, [*mutant.lines, *mutant.guarded])
+        near = _all(self.raised, path, mutant.function)
         cases: Counter[str] = Counter()
         order = []
-        for test in sorted(self._reaching(mutant, mutant.lines)):
-            function = self.items[test[1]].nodeid.partition("[")[0]
-            order.append((test not in refused, cases[function], test))
-            cases[function] += 1
+        for test in sorted(_all(self.tests, path, mutant.lines)):
+            name = self.items[test[1]].nodeid.partition("[")[0]
+            order.append((test not in there, test not in near, cases[name] // CASES, test))
+            cases[name] += 1
         return [self.items[number] for *_, (_, number) in sorted(order)[:LIKELIEST]]
 
-    def _reaching(self, mutant: Mutant, lines: range) -> set[tuple[float, int]]:
-        return {test for line in lines for test in self.tests[str(mutant.path), line]}
+
+def _all(tests: dict[tuple[str, int], list[Test]], path: str, lines: Iterable[int]) -> set[Test]:
+    return {test for line in lines for test in tests.get((path, line), ())}
 
 
 def _traced(item: pytest.Item, paths: set[str], out: Path) -> Callable[[], int]:
     def job() -> int:
         lines: set[tuple[str, int]] = set()
+        raised: set[tuple[str, int]] = set()
         calls: Counter[CodeType] = Counter()
 
         def local(frame: FrameType, event: str, _: Any) -> Any:
-            if event == "line":
-                lines.add((frame.f_code.co_filename, frame.f_lineno))
+            if event != "return":
+                (raised if event == "exception" else lines).add((frame.f_code.co_filename, frame.f_lineno))
             return local
 
         def trace(frame: FrameType, _event: str, _: Any) -> Any:
             calls[frame.f_code] += 1
             return local if frame.f_code.co_filename in paths and calls[frame.f_code] <= CALLS else None
 
-        began = time.monotonic()
+        began = time.process_time()
         sys.settrace(trace)
         failed = _fails([item])
         sys.settrace(None)
-        out.write_text(json.dumps([time.monotonic() - began, sorted(lines)]))
+        out.write_text(json.dumps([time.process_time() - began, sorted(lines), sorted(raised)]))
         return int(failed)
 
     return job

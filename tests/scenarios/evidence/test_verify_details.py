@@ -112,6 +112,27 @@ def test_a_test_that_did_not_run_at_all_is_whole():
     assert verified(consortium.decide()).judgement.verdict is Verdict.INCONCLUSIVE
 
 
+def test_an_audit_may_be_of_all_who_were_trained_on_also_when_some_withdrew_later():
+    consortium = staged(until="train").gather(1).step(1).gather(2, members=450).step(2)
+    assert verified(consortium.charge().make().audit().decide())
+
+
+def test_an_audit_may_be_repeated_by_newer_consents():
+    consortium = staged(until="audit").audit().audit_cohort(as_of=NOW + 70).audit(estimate="0.501").decide()
+    assert {claim.attempt for claim in verified(consortium).judgement.claims} == {2}
+
+
+def test_a_classifier_is_measured_on_those_who_have_a_label():
+    consortium = staged(
+        until="audit",
+        model={"name": "logistic-regression"},
+        vocabulary=None,
+        features={"present": ["a"], "numbers": [], "label": {"code": "b"}},
+        audit={"alpha": "0.05", "minimum_patients": 20},
+    )
+    assert verified(consortium.audit(scores=("loss",), members=450).decide())
+
+
 def test_more_cosignatures_than_needed_do_no_harm():
     consortium = staged(until="decide")
     everybody = ("coordinator", "east", "north")

@@ -98,12 +98,14 @@ def test_an_auc_below_one_half_that_an_attacker_turns_round_is_said_to_be_so():
     judgement = judge((GATE,), PLAN, ("north",), [found("north", auc(estimate="0.44"))])
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert judgement.claims[0].note == "the score may rank members last, which an attacker turns round"
+    assert judgement.sentence.endswith(f", below the gate 0.55; but {judgement.claims[0].note}")
 
 
 def test_an_auc_that_is_wide_on_both_sides_asks_for_more_patients():
     judgement = judge((GATE,), PLAN, ("north",), [found("north", auc(error="0.045"))])
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert "would settle it" in judgement.claims[0].note
+    assert judgement.sentence.endswith(f", and so does the gate 0.55; {judgement.claims[0].note}")
 
 
 def test_a_refusal_names_what_failed_and_not_what_was_left_out():

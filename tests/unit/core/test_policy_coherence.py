@@ -110,3 +110,17 @@ def test_a_classifier_says_no_codes_that_could_be_sensitive():
 def test_a_model_from_elsewhere_is_named_with_its_code():
     with pytest.raises(WrongInput, match="extensions names none"):
         policy(model={"name": "oracle", "options": {}, "seed": 1}, audit=AUDIT)
+
+
+def test_an_extension_is_found_by_its_group_and_its_name():
+    code = {"distribution": "oracle", "version": "1", "digest": "sha256:" + "0" * 64}
+    extensions = [
+        {"group": "sources", "name": "oracle", **code},
+        {"group": "sources", "name": "sibyl", **code},
+        {"group": "audits", "name": "oracle", **code, "measures": {"auc": ["loss"]}},
+    ]
+    found = policy(extensions=extensions)
+    assert found.extension("sources", "sibyl").name == "sibyl"
+    assert found.extension("audits", "oracle").measures == {"auc": ("loss",)}
+    assert found.extension("audits", "sibyl") is None
+    assert found.extension("models", "oracle") is None
