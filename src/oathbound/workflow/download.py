@@ -30,6 +30,7 @@ from urllib.request import (
 from oathbound import __version__
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
 from oathbound.data.recipes import Published
+from oathbound.evidence.durable import synchronise
 
 ATTEMPTS: Final = 5
 """How often a file is asked for, before the network is held to be down."""
@@ -128,17 +129,8 @@ def download(
         )
     with _writing(target):
         part.replace(target)
-        sync(target.parent)
+        synchronise(target.parent)
     return True
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from typing import Final
 
 from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.data.recipes import ORIGINAL, RECIPES, RECORDS, Recipe
-from oathbound.workflow.download import Network, download, sync
+from oathbound.evidence.durable import synchronise
+from oathbound.workflow.download import Network, download
 from oathbound.workflow.folders import read_file, write_file
 from oathbound.workflow.watch import Watch
 
@@ -84,9 +85,9 @@ def _make(convert: Callable[[Path, Path], None], folder: Path) -> None:
             shutil.rmtree(new)
         convert(folder / ORIGINAL, new)
         for path in (*new.rglob("*"), new):
-            sync(path)
+            synchronise(path)
         new.rename(folder / RECORDS)
-        sync(folder)
+        synchronise(folder)
     except OSError as error:
         raise Unavailable(
             f"{folder} cannot be written: {error.strerror or 'no room'}", hint="is the disk full?"

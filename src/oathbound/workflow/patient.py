@@ -45,8 +45,8 @@ def withdraw(site: SiteFolder, subject: int, *, now: int) -> bytes:
     """End the use of a patient's records, durably, and return a receipt that says since when.
 
     It takes effect in the next round of training and the next audit of every study. A consent that is given
-    later counts again. Raises `Unavailable` when this machine's clock is behind a use of the records: a
-    receipt would say that they were used after the withdrawal.
+    later counts again, and brings nobody back who left a cohort. Raises `Unavailable` when this machine's
+    clock is behind a use of the records: a receipt would say that they were used after the withdrawal.
     """
     secret = site.secret()
     with SiteStore.open(site.state) as store:

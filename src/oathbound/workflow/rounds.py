@@ -115,7 +115,7 @@ def gather_site(
             return last, cohort.members - use.absent
         consents = read_again(site, store)
         left = left_before(store, policy.study, number)
-        members = _allowed(store, cohort.members - left, policy.consent.training_purpose, policy, now)
+        members = _allowed(store, policy.consent.training_purpose, policy, now, cohort.members - left)
         if len(members) < policy.audit.minimum_patients:
             raise ConsentRefused(
                 f"of the members of {name} fewer than {policy.audit.minimum_patients} still consent",
@@ -152,12 +152,12 @@ def gather_audit(
     consents = read_again(site, store)
     everybody = {"members": cohort.members - left_before(store, policy.study, first + 1)}
     everybody["held_out"] = cohort.held_out
-    parts = {
-        part: _allowed(store, everybody[part], policy.consent.audit_purpose, policy, now)
-        for part in AUDIT_PARTS
-    }
-    for part, allowed in parts.items():
-        absent = cohort.part(part) - allowed
+    allowed = _allowed(
+        store, policy.consent.audit_purpose, policy, now, frozenset[int]().union(*everybody.values())
+    )
+    parts = {part: everybody[part] & allowed for part in AUDIT_PARTS}
+    for part, present in parts.items():
+        absent = cohort.part(part) - present
         store.record_use(policy.study, Use(audit_label(number, part), now, absent))
     roots = {
         part: commit(store, policy, parts[part], site=name, label=audit_label(number, part))
@@ -186,8 +186,9 @@ def left_before(store: SiteStore, study: str, number: int) -> frozenset[int]:
 
 
 def _allowed(
-    store: SiteStore, subjects: frozenset[int], purpose: str, policy: Policy, now: int
+    store: SiteStore, purpose: str, policy: Policy, now: int, subjects: frozenset[int]
 ) -> frozenset[int]:
+    """Return those of `subjects` whose consent allows this purpose now, and whose key is there."""
     request = use_of(policy, purpose)
     consents, keys = store.consents(), store.patient_keys(subjects)
     at = datetime.fromtimestamp(now, UTC)
