@@ -84,6 +84,8 @@ def find(asked: str, known: Sequence[Topic]) -> list[Topic]:
         return found
     names = {name.lower(): topic.id for topic in known for name in (topic.id.rpartition(".")[2], topic.id)}
     near = list(dict.fromkeys(names[name] for name in get_close_matches(wanted, names, n=3)))
+    if not near:
+        near = [topic.id for topic in known if wanted in f"{topic.title} {topic.text}".lower().split()][:3]
     hint = f"perhaps: {', '.join(near)}" if near else "oathbound explain lists what can be explained"
     raise WrongInput(f"nothing is known of {asked!r}", hint=hint)
 

@@ -50,10 +50,18 @@ def decimal_text(value: Decimal) -> str:
 Exact = Annotated[Decimal, BeforeValidator(_exact), PlainSerializer(decimal_text, return_type=str)]
 """A decimal number, written as text in quotes. Floats are refused."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+_NAME: Final = r"^[a-z][a-z0-9-]{0,62}$"
+_DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
+_PATTERNS: Final = {
+    _NAME: "a name is lower-case letters, digits and hyphens, and begins with a letter",
+    _DIGEST: "not a digest: sha256: and 64 hexadecimal digits",
+}
+"""What is said of a text that does not match, in words."""
+
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
 """A short name: lower-case letters, digits and hyphens."""
 
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, StringConstraints(pattern=_DIGEST)]
 """A SHA-256 digest as `sha256:` and 64 lower-case hexadecimal digits."""
 
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -108,6 +116,7 @@ def _first(error: ValidationError) -> str:
     where = ".".join(str(part) for part in detail["loc"]) or "the file"
     messages = {"extra_forbidden": "unknown key", "missing": "missing"}
     message = messages.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    message = _PATTERNS.get(detail.get("ctx", {}).get("pattern", ""), message)
     more = error.error_count() - 1
     return f"{where}: {message}" + (f" (and {more} more)" if more else "")
 

@@ -191,7 +191,7 @@ class SensitiveSet(Record):
 class AuditPlan(Record):
     """What is measured before release."""
 
-    alpha: Exact = Field(gt=0, lt=Decimal("0.5"), description="The two-sided error rate of every verdict.")
+    alpha: Exact = Field(gt=0, le=Decimal("0.1"), description="The two-sided error rate of every verdict.")
     minimum_patients: Annotated[int, Field(ge=10)] = Field(
         description="Nothing is measured, or shown, of fewer patients than this."
     )
@@ -376,6 +376,6 @@ class Study(Record):
         return self
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> Self:
-        """Return the study in a decoded TOML file; `WrongInput` names the key that is wrong."""
-        return cls.parse(data, what="study file")
+    def of(cls, data: dict[str, Any], *, what: str = "study file") -> Self:
+        """Return the study in a decoded TOML file; `WrongInput` names the file, `what`, and the key."""
+        return cls.parse(data, what=what)

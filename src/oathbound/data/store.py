@@ -2,6 +2,9 @@
 
 A method that writes is one durable transaction: once it returned, no crash undoes it, and a crash before
 leaves nothing of it. Writers take turns; readers are never held up.
+
+It is one long class because its tables answer for each other: a charge rests on a reservation, a reservation
+on a cohort, a withdrawal on both.
 """
 
 import sqlite3

@@ -4,25 +4,20 @@ Every function takes what earlier steps have found, and returns what it found or
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 from oathbound.core import accounting
 from oathbound.core.canonical import digest, digest_of, from_canonical
 from oathbound.core.catalogue import is_whole
-from oathbound.core.errors import NotAcceptable, NotAuthentic, WrongInput
+from oathbound.core.errors import NotAcceptable, WrongInput
 from oathbound.core.event import SampledGaussian
 from oathbound.core.finding import Auc, DidNotRun, NotMeasurable, TruePositiveRate, audit_seed
 from oathbound.core.gates import Attempted, Judgement, judge
 from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.study import Policy, Training
-from oathbound.evidence.contents import BundledLog
-from oathbound.evidence.envelope import Signed, open_envelope
+from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, CheckpointSeen
 from oathbound.evidence.keys import Party
-from oathbound.evidence.merkle import leaf_hash, root
-from oathbound.evidence.note import Checkpoint, open_checkpoint, witnesses
 from oathbound.evidence.predicates import (
     Admission,
     Audited,
@@ -31,14 +26,11 @@ from oathbound.evidence.predicates import (
     Found,
     ModelMade,
     Oath,
-    Predicate,
     Round,
     SitePredicate,
     TrainedWithTrustedAggregator,
-    predicate_of,
 )
-
-CLOCK_SKEW_SECONDS: Final = 300
+from oathbound.evidence.stated import Stated, each, last_decision
 
 ROUNDING_SLACK: Final = 10
 """By this much three counts and their sum, each rounded to 5, can differ at most."""
@@ -51,38 +43,6 @@ _OF_TRAINING: Final = (Round, TrainedWithTrustedAggregator, Charged, ModelMade)
 _AFTER_TRAINING: Final = (Audited, Found, Decided)
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointSeen:
-    """A checkpoint's size, its identity, and its witnesses' times."""
-
-    size: int
-    digest: str
-    times: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stated:
-    """A verified statement: its identity, its signer, and what it says."""
-
-    identity: str
-    signer: Party
-    predicate: Predicate
-
-
-_P = TypeVar("_P", bound=Predicate)
-
-
-def origin(policy: Policy, operator: str) -> str:
-    """Return the origin of an operator's log of a study: the first line of its checkpoints."""
-    return f"oathbound.invalid/{policy.study}/{operator}"
-
-
-def open_leaf(leaf: bytes, parties: Mapping[str, Party]) -> Stated:
-    """(3) Return the statement in a leaf, its signatures verified and its predicate typed."""
-    signed: Signed = open_envelope(leaf, parties)
-    return Stated(identity=signed.identity, signer=signed.signer, predicate=predicate_of(signed.statement))
-
-
 def policy_of(data: bytes) -> Policy:
     """(4) Return the policy, which must be in its one form."""
     value = from_canonical(data, what="the policy")
@@ -93,23 +53,6 @@ def policy_of(data: bytes) -> Policy:
     if policy.plain() != value:
         raise NotAcceptable("the policy is not in its one form")
     return policy
-
-
-def heads_of(operator: str, log: BundledLog, party: Party, policy: Policy) -> list[tuple[bytes, Checkpoint]]:
-    """(5) Return the checkpoints of a log, whose leaves must have their roots, with their notes."""
-    hashes = [leaf_hash(leaf) for leaf in log.leaves]
-    heads = [(note, open_checkpoint(note, party, origin(policy, operator))) for note in log.checkpoints]
-    sizes = [head.size for _, head in heads]
-    if not heads or sizes != sorted(set(sizes)) or sizes[-1] != len(hashes):
-        raise NotAuthentic(
-            f"the checkpoints of the log of {operator} do not ascend to cover all of its leaves"
-        )
-    for _, head in heads:
-        if root(hashes[: head.size]) != head.root:
-            raise NotAuthentic(
-                f"the leaves of the log of {operator} do not have the root of checkpoint {head.size}"
-            )
-    return heads
 
 
 def check_oaths(policy: Policy, statements: Sequence[Stated], parties: Mapping[str, Party]) -> None:
@@ -138,27 +81,6 @@ def check_role(statement: Stated, policy: Policy) -> None:
         raise NotAcceptable(f"a {predicate.kind} statement of {maker} is signed by {signer.name}")
     if isinstance(predicate, Found) and predicate.finding.site != predicate.site:
         raise NotAcceptable(f"{predicate.site} states a finding of {predicate.finding.site}")
-
-
-def witnessed_head(
-    note: bytes, head: Checkpoint, policy: Policy, parties: Mapping[str, Party], at: int
-) -> CheckpointSeen:
-    """(7) Return a checkpoint with its witnesses' times, of whom there must be enough."""
-    operator = head.origin.rsplit("/", 1)[-1]
-    cosigned = [seen for seen in witnesses(note, parties) if policy.site(seen.name) and seen.name != operator]
-    names = {seen.name for seen in cosigned}
-    needed = policy.witnesses_needed(operator)
-    if len(names) < needed:
-        raise NotAcceptable(
-            f"checkpoint {head.size} of the log of {operator} has {len(names)} of {needed} witnesses needed"
-        )
-    if any(seen.time > at + CLOCK_SKEW_SECONDS for seen in cosigned):
-        raise NotAcceptable(
-            f"checkpoint {head.size} of the log of {operator} was cosigned after the time of verification",
-            hint="check this machine's clock, or give the time with --at",
-        )
-    times = tuple(sorted(seen.time for seen in cosigned))
-    return CheckpointSeen(size=head.size, digest=head.identity, times=times)
 
 
 def check_complete(
@@ -196,13 +118,6 @@ def check_order(study: Sequence[Stated], start: CheckpointSeen, made: Checkpoint
             raise NotAcceptable(f"a {predicate.kind} statement cites another start of training")
         if isinstance(predicate, (Audited, Found)) and predicate.run != made.digest:
             raise NotAcceptable(f"a {predicate.kind} statement cites another checkpoint of the model")
-
-
-def check_clocks(log: Sequence[CheckpointSeen], operator: str) -> None:
-    """(9) Refuse checkpoints of one log whose witnesses' clocks run backwards."""
-    for before, after in pairwise(log):
-        if max(before.times) > min(after.times) + CLOCK_SKEW_SECONDS:
-            raise NotAcceptable(f"by its witnesses' clocks the log of {operator} was not written in order")
 
 
 def check_admissions(admissions: Sequence[Admission], policy: Policy, start: CheckpointSeen) -> None:
@@ -447,46 +362,3 @@ def judgement_of(policy: Policy, attempts: Sequence[tuple[Found, int]]) -> Judge
     """Return the verdict on one model, from the numbered findings of all sites."""
     attempted = [Attempted(finding=found.finding, attempt=number) for found, number in attempts]
     return judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), attempted)
-
-
-def each(statements: Sequence[Stated], kind: type[_P]) -> list[_P]:
-    """Return the predicates of one kind, in order, each statement once; none is refused."""
-    unique = {s.identity: s.predicate for s in statements if isinstance(s.predicate, kind)}
-    if not unique:
-        raise NotAcceptable(f"the study's log holds no {kind.kind} statement")
-    return list(unique.values())
-
-
-def the_one(statements: Sequence[Stated], kind: type[_P]) -> _P:
-    """Return the only predicate of its kind."""
-    found = each(statements, kind)
-    if len(found) != 1:
-        raise NotAcceptable(
-            f"the study's log holds {len(found)} {kind.kind} statements; it must be exactly one"
-        )
-    return found[0]
-
-
-def one_of_each_site(statements: Sequence[Stated], kind: type[_P], policy: Policy) -> tuple[_P, ...]:
-    """Return the predicates of a kind that each site makes exactly once."""
-    found = each(statements, kind)
-    sites = [getattr(predicate, "site", "") for predicate in found]
-    if sorted(sites) != sorted(site.name for site in policy.sites):
-        raise NotAcceptable(f"there must be one {kind.kind} statement of each site")
-    return tuple(found)
-
-
-def last_decision(study: Sequence[Stated]) -> Decided:
-    """Return the decision in which the study's log must end."""
-    predicate = study[-1].predicate
-    if not isinstance(predicate, Decided):
-        raise NotAcceptable("the study's log does not end in a decision")
-    return predicate
-
-
-def checkpoint_cited(log: Sequence[CheckpointSeen], run: str, what: str) -> CheckpointSeen:
-    """Return the checkpoint that something cites; the bundle must hold it."""
-    for seen in log:
-        if seen.digest == run:
-            return seen
-    raise NotAcceptable(f"{what} cites a checkpoint that the bundle does not hold")

@@ -18,6 +18,7 @@ from oathbound.core.gates import Judgement
 from oathbound.core.study import Policy
 from oathbound.evidence.bundle import unpack
 from oathbound.evidence.contents import Contents
+from oathbound.evidence.heads import check_clocks, checkpoint_cited, heads_of, witnessed_head
 from oathbound.evidence.keys import Party
 from oathbound.evidence.predicates import (
     Admission,
@@ -28,11 +29,11 @@ from oathbound.evidence.predicates import (
     Round,
     TrainedWithTrustedAggregator,
 )
+from oathbound.evidence.stated import each, last_decision, one_of_each_site, open_leaf, the_one
 from oathbound.evidence.steps import (
     attempts_of,
     check_admissions,
     check_audited,
-    check_clocks,
     check_complete,
     check_findings,
     check_oaths,
@@ -40,18 +41,10 @@ from oathbound.evidence.steps import (
     check_role,
     check_rounds,
     check_training,
-    checkpoint_cited,
-    each,
     epsilon_spent,
     first_trained,
-    heads_of,
     judgement_of,
-    last_decision,
-    one_of_each_site,
-    open_leaf,
     policy_of,
-    the_one,
-    witnessed_head,
 )
 from oathbound.evidence.trust import Trust
 

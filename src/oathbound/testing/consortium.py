@@ -20,6 +20,7 @@ from oathbound.core.study import Policy
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.contents import BundledLog, Contents
 from oathbound.evidence.envelope import sign
+from oathbound.evidence.heads import origin
 from oathbound.evidence.keys import Secret
 from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import cosign, decode, sign_checkpoint
@@ -38,7 +39,7 @@ from oathbound.evidence.predicates import (
     SitePredicate,
     TrainedWithTrustedAggregator,
 )
-from oathbound.evidence.steps import attempts_of, judgement_of, origin
+from oathbound.evidence.steps import attempts_of, judgement_of
 from oathbound.evidence.trust import Trust
 
 NOW: Final = 1_800_000_000

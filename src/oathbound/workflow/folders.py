@@ -29,9 +29,9 @@ from oathbound.core.errors import NotAuthentic, Refused, Unavailable, WrongInput
 from oathbound.core.record import Exact, Name, Record, Text
 from oathbound.core.study import Member, Policy, Study
 from oathbound.evidence.durable import replace_file
+from oathbound.evidence.heads import origin
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
-from oathbound.evidence.steps import origin
 
 MAX_TOML_BYTES = 16 * 1024 * 1024
 MAX_OUT_BYTES = 64 * 1024 * 1024
@@ -60,8 +60,8 @@ class ConsentsAt(Record):
 class SiteBudget(Record):
     """The most that the site lets all studies together spend of any one patient."""
 
-    epsilon: Exact = Field(description="The most epsilon of all studies together, at delta.")
-    delta: Exact = Field(description="The most delta of all studies together.")
+    epsilon: Exact = Field(ge=0, description="The most epsilon of all studies together, at delta.")
+    delta: Exact = Field(ge=0, lt=1, description="The most delta of all studies together.")
 
 
 class SiteFile(Record):
@@ -86,11 +86,9 @@ class SiteFolder:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Return the site in the folder; `WrongInput` when there is none, or its site.toml is wrong."""
-        what = str(path / "site.toml")
-        return cls(
-            path,
-            SiteFile.parse(read_toml(path / "site.toml", hint="make one with: oathbound join"), what=what),
-        )
+        file = path / "site.toml"
+        read = read_toml(file, hint="make one with: oathbound join DIR --site NAME")
+        return cls(path, SiteFile.parse(read, what=str(file)))
 
     @property
     def state(self) -> Path:
@@ -122,7 +120,8 @@ class StudyFolder:
     def open(cls, path: Path) -> Self:
         """Return the study in the folder, or of the study file; `WrongInput` when it is missing or wrong."""
         file = path if path.suffix == ".toml" else path / "study.toml"
-        return cls(file.parent, Study.of(read_toml(file, hint="make one with: oathbound init DIR")))
+        read = read_toml(file, hint="name the study's folder; a new one is made with: oathbound init DIR")
+        return cls(file.parent, Study.of(read, what=str(file)))
 
     @property
     def policy(self) -> Policy:
@@ -229,7 +228,8 @@ def read_file(path: Path, *, hint: str = "", most: int = MAX_TOML_BYTES) -> byte
 def read_toml(path: Path, *, hint: str = "") -> dict[str, Any]:
     """Return the TOML file as a mapping; `WrongInput` when it cannot be read or is not TOML."""
     try:
-        return tomllib.loads(read_file(path, hint=hint).decode())
+        # some editors begin a file with a byte order mark
+        return tomllib.loads(read_file(path, hint=hint).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise WrongInput(f"{path} is not TOML: {error}") from None
 

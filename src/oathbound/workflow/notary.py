@@ -11,12 +11,12 @@ from typing import Self, TypeVar
 from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable
 from oathbound.core.study import Policy
 from oathbound.evidence.envelope import identity, open_envelope, sign
+from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, origin
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
 from oathbound.evidence.merkle import root
 from oathbound.evidence.note import Checkpoint, cosign, decode, open_checkpoint, sign_checkpoint, witnesses
 from oathbound.evidence.predicates import ModelMade, Predicate, predicate_of
-from oathbound.evidence.steps import CLOCK_SKEW_SECONDS, origin
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 
 _P = TypeVar("_P", bound=Predicate)

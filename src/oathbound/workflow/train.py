@@ -17,11 +17,11 @@ from oathbound.core.canonical import digest
 from oathbound.core.errors import ConsentRefused, NotAcceptable, Refused, Unavailable, WrongInput
 from oathbound.core.study import Policy
 from oathbound.data.store import SiteStore
+from oathbound.evidence.heads import CLOCK_SKEW_SECONDS
 from oathbound.evidence.keys import Party
 from oathbound.evidence.log import Log
 from oathbound.evidence.note import decode
 from oathbound.evidence.predicates import Admission, Charged, ModelMade, Oath, TrainedWithTrustedAggregator
-from oathbound.evidence.steps import CLOCK_SKEW_SECONDS
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.random import bernoulli
 from oathbound.models.folder import write_model

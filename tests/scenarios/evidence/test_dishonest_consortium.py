@@ -13,11 +13,11 @@ from oathbound.core.errors import NotAcceptable, NotAuthentic
 from oathbound.core.gates import Verdict
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.envelope import sign
+from oathbound.evidence.heads import origin
 from oathbound.evidence.keys import Secret
 from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import cosign, sign_checkpoint
 from oathbound.evidence.predicates import Oath
-from oathbound.evidence.steps import origin
 from oathbound.evidence.verify import Verified, verify
 from oathbound.testing.consortium import NOW, Consortium
 

@@ -13,11 +13,11 @@ from oathbound.core.errors import NotAcceptable, NotAuthentic
 from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, audit_seed
 from oathbound.core.gates import Verdict
 from oathbound.evidence.contents import Contents
+from oathbound.evidence.heads import origin
 from oathbound.evidence.keys import Secret
 from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import cosign, decode, sign_checkpoint
 from oathbound.evidence.predicates import Decided, Found, Oath
-from oathbound.evidence.steps import origin
 from oathbound.evidence.verify import Verified, verify
 from oathbound.testing.consortium import NOW, Consortium
 

@@ -239,6 +239,22 @@ def test_a_newer_version_is_refused(path):
         SiteStore.open(path)
 
 
+def test_a_file_of_version_1_is_upgraded_and_forgets_no_charge(path):
+    before = sqlite3.connect(path)
+    before.executescript((Path(__file__).parent / "state-v1.sql").read_text())
+    before.close()
+    path.chmod(0o600)
+    with SiteStore.open(path) as store:
+        assert store.charged("a") == Charges(2, 2)
+        assert store.reserved("a") == (Decimal(2), Decimal("1e-6"))
+        assert store.cohort("a").held_out == frozenset({3})
+        assert store.patient_keys([1, 2]) == {1: b"\1" * 32, 2: b"\2" * 32}
+        store.withdraw(1, 1_800_000_000)
+    with SiteStore.open(path) as again:
+        assert again.withdrawn(1) == 1_800_000_000
+        assert again.withdrawn(2) is None
+
+
 def test_a_damaged_file_is_refused(path, agreeing):
     with SiteStore.open(path) as store:
         store.replace_consents(agreeing(subject) for subject in range(2000))

@@ -1,0 +1,47 @@
+PRAGMA application_id = 1868657768;
+PRAGMA user_version = 1;
+BEGIN TRANSACTION;
+CREATE TABLE charge (
+    study TEXT NOT NULL REFERENCES reservation,
+    attempt INTEGER NOT NULL CHECK (attempt > 0),
+    PRIMARY KEY (study, attempt)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "charge" VALUES('a',1);
+INSERT INTO "charge" VALUES('a',2);
+CREATE TABLE consent (
+    subject_id INTEGER NOT NULL REFERENCES patient,
+    body TEXT NOT NULL
+) STRICT;
+CREATE TABLE patient (
+    subject_id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL CHECK (length(key) = 32)
+) STRICT;
+INSERT INTO "patient" VALUES(1,X'0101010101010101010101010101010101010101010101010101010101010101');
+INSERT INTO "patient" VALUES(2,X'0202020202020202020202020202020202020202020202020202020202020202');
+INSERT INTO "patient" VALUES(3,X'0303030303030303030303030303030303030303030303030303030303030303');
+CREATE TABLE place (
+    study TEXT NOT NULL REFERENCES study,
+    subject_id INTEGER NOT NULL,
+    part TEXT NOT NULL CHECK (part IN ('members', 'held_out', 'reference')),
+    PRIMARY KEY (study, subject_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "place" VALUES('a',1,'members');
+INSERT INTO "place" VALUES('a',2,'members');
+INSERT INTO "place" VALUES('a',3,'held_out');
+CREATE TABLE reservation (
+    study TEXT PRIMARY KEY REFERENCES study,
+    epsilon TEXT,
+    delta TEXT,
+    CHECK ((epsilon IS NULL) = (delta IS NULL))
+) STRICT;
+INSERT INTO "reservation" VALUES('a','2','1e-06');
+CREATE TABLE stated (
+    study TEXT PRIMARY KEY REFERENCES reservation
+) STRICT;
+CREATE TABLE study (
+    name TEXT PRIMARY KEY,
+    policy_digest TEXT NOT NULL
+) STRICT;
+INSERT INTO "study" VALUES('a','sha256:1111111111111111111111111111111111111111111111111111111111111111');
+CREATE INDEX place_of_subject ON place (subject_id, part);
+COMMIT;
