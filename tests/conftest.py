@@ -6,6 +6,11 @@ from oathbound.evidence.envelope import Statement, Subject
 from oathbound.evidence.keys import Secret
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, the sweeps and whole sessions: last, one worker would wait for another."""
+    items.sort(key=lambda item: not {"sessions", "mutation", "crash"} & set(item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def hospital():
     return Secret.generate("hospital-a")

@@ -5,8 +5,6 @@ DIR/original/       the files as published, where the records were made from the
 DIR/meds/           the records: MEDS
 """
 
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.data.recipes import ORIGINAL, RECIPES, RECORDS, Recipe
 from oathbound.evidence.durable import synchronise
 from oathbound.workflow.download import Network, download
-from oathbound.workflow.folders import read_file, write_file
+from oathbound.workflow.folders import alone, read_file, write_file
 from oathbound.workflow.watch import Watch
 
 _NOTICE: Final = "SOURCE.md"
@@ -100,24 +98,15 @@ def _own(folder: Path, notice: str) -> Iterator[None]:
     try:
         _check(folder, notice)
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    except NotADirectoryError:
+    except (FileExistsError, NotADirectoryError):
         raise WrongInput(f"{folder} is not a folder", hint="name a new folder") from None
     except OSError as error:
         raise Unavailable(f"{folder} cannot be written: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Unavailable(
-                "another oathbound is at work on this data set", hint="wait until it has ended"
-            ) from None
+    with alone(folder / _LOCK, "data set"):
         _check(folder, notice)  # again: another set may have come before the lock did
         if not (folder / _NOTICE).exists():
             write_file(folder / _NOTICE, notice.encode())
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _check(folder: Path, notice: str) -> None:

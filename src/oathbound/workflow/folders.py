@@ -18,7 +18,7 @@ import fcntl
 import os
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -171,24 +171,9 @@ class StudyFolder:
             )
         write_file(self.path / "parties" / f"{party.name}.json", party.encoded())
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the study for one verb at a time; `Unavailable` while another process holds it."""
-        try:
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise Unavailable(f"{self.path} cannot be written: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise Unavailable(
-                "another oathbound is at work on this study", hint="wait until it has ended, then try again"
-            ) from None
-        try:
-            yield
-        finally:
-            os.close(descriptor)
+        return alone(self.path / ".lock", "study")
 
     def _members(self) -> list[Member]:
         return [self.policy.coordinator, *self.policy.sites]
@@ -204,6 +189,26 @@ class StudyFolder:
         if party.fingerprint != fingerprint:
             raise NotAuthentic(f"the keys of {name} are not those that the study names")
         return party
+
+
+@contextmanager
+def alone(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file in the folder of `what` for one process at a time; `Unavailable` where it is held."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Unavailable(f"{lock.parent} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Unavailable(
+            f"another oathbound is at work on this {what}", hint="wait until it has ended, then try again"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_party(path: Path) -> Party:
