@@ -7,7 +7,7 @@ from oathbound.evidence.keys import Secret
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, the sweeps and whole sessions: last, one worker would wait for another."""
+    """Begin with what takes longest, sweeps and whole sessions: last, one worker would wait for another."""
     items.sort(key=lambda item: not {"sessions", "mutation", "crash"} & set(item.path.parts))
 
 

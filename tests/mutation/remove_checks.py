@@ -132,8 +132,9 @@ class Reach:
     def of(self, mutant: Mutant) -> list[pytest.Item]:
         """Return the likeliest of the tests that reach a mutant's lines.
 
-        Those that see an error raised there come first, then those that see one in its function; then the
-        quickest, but a case of each test function before many of one.
+        Those that see an error raised there come first, then those that see one in its function, then those in
+        a file that is named after its module; then the quickest, but a case of each test function before many
+        of one.
         """
         path = str(mutant.path)
         there = _all(self.raised, path, [*mutant.lines, *mutant.guarded])
@@ -142,7 +143,8 @@ class Reach:
         order = []
         for test in sorted(_all(self.tests, path, mutant.lines)):
             name = self.items[test[1]].nodeid.partition("[")[0]
-            order.append((test not in there, test not in near, cases[name] // CASES, test))
+            elsewhere = mutant.path.stem not in Path(name).name
+            order.append((test not in there, test not in near, elsewhere, cases[name] // CASES, test))
             cases[name] += 1
         return [self.items[number] for *_, (_, number) in sorted(order)[:LIKELIEST]]
 
