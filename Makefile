@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 READY := $(VENV)/.ready
 
-.PHONY: demo test sweep lint format docs clean
+.PHONY: demo test lint format docs clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -17,9 +17,6 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
-
-sweep: $(READY)
-	$(BIN)/python -m pytest -m sweep
 
 lint: $(READY)
 	$(BIN)/ruff check .

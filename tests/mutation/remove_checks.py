@@ -132,9 +132,9 @@ class Reach:
     def of(self, mutant: Mutant) -> list[pytest.Item]:
         """Return the likeliest of the tests that reach a mutant's lines.
 
-        Those that see an error raised there come first, then those that see one in its function, then those in
-        a file that is named after its module; then the quickest, but a case of each test function before many
-        of one.
+        Those that see an error raised there come first, then those that see one in its function, then those
+        in a file that is named after its module; then the quickest, but a case of each test function before
+        many of one.
         """
         path = str(mutant.path)
         there = _all(self.raised, path, [*mutant.lines, *mutant.guarded])

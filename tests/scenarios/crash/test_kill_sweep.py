@@ -37,7 +37,6 @@ def swept(program, states: Path, how: str, sweeps) -> list:
     return [json.loads(each) for each in said]
 
 
-@pytest.mark.sweep
 def test_every_verb_goes_on_after_a_kill_at_any_effect(program, states: Path):
     found = swept(program, states, "kill", SWEEPS)
     assert [each["failures"] for each in found] == [[]] * len(SWEEPS)
@@ -45,14 +44,12 @@ def test_every_verb_goes_on_after_a_kill_at_any_effect(program, states: Path):
     assert sum(each["second"] for each in found) >= 20
 
 
-@pytest.mark.sweep
 def test_every_verb_says_that_the_disk_is_full_and_goes_on_when_it_is_not(program, states: Path):
     found = swept(program, states, "fill", ON_A_FULL_DISK)
     assert [each["failures"] for each in found] == [[]] * len(ON_A_FULL_DISK)
     assert all(each["kills"] for each in found), "each verb met the end of the disk, and said so with exit 4"
 
 
-@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("fault", "where"),
     [
