@@ -1,5 +1,9 @@
 """Parties and a statement, for every test of evidence."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests that run at once share the processors
+
 import pytest
 
 from oathbound.evidence.envelope import Statement, Subject

@@ -214,6 +214,16 @@ def is_given_after(
     return given is not None and given > moment and (consent.id, given) not in taken_back
 
 
+def is_permitting(consent: Consent, by: datetime) -> bool:
+    """Return whether a consent that was given by a time permits anything: a refusal consents to nothing."""
+    given = consent.given is not None and consent.given <= by
+    return given and consent.status == "active" and consent.understood and _permits(consent.provision)
+
+
+def _permits(rule: Provision | None) -> bool:
+    return rule is not None and (rule.effect == "permit" or any(map(_permits, rule.exceptions)))
+
+
 def _written(consent: Consent) -> datetime:
     return consent.updated or datetime.min.replace(tzinfo=UTC)
 

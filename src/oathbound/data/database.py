@@ -62,6 +62,7 @@ PRAGMA application_id = {APPLICATION_ID};
 """The tables of version 1. A reservation without numbers is unbounded."""
 
 _SINCE_VERSION_1: Final = """
+ALTER TABLE study ADD COLUMN as_of INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE withdrawal (
     subject_id INTEGER PRIMARY KEY REFERENCES patient,
     at INTEGER NOT NULL
@@ -94,8 +95,9 @@ CREATE TABLE absence (
 """
 """A use of a cohort, by its label in the commitments: everybody of the cohort but those who are absent.
 
-`leaf` keeps what was committed to, so that one patient's proof needs nobody else's key. `taken_back` are
-consents that were there at a withdrawal, and dated after it.
+`as_of` is when consents were read, for the study's cohort or for a use of it. `leaf` keeps what was committed
+to, so that one patient's proof needs nobody else's key. `taken_back` are consents that were there at a
+withdrawal, and dated after it.
 """
 
 

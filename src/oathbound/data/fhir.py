@@ -151,7 +151,9 @@ def _decode(data: bytes, most: int) -> Mapping[str, Any]:
     if len(data) > most:
         raise WrongInput(f"a consent, or a Bundle of them, is larger than {most} bytes")
     try:
-        value = json.loads(data, object_pairs_hook=_without_repetition, parse_constant=_no_constant)
+        # json.loads guesses the encoding of bytes, line by line: of a UTF-16 file it would read some lines
+        text = data.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise WrongInput("a consent is not JSON") from None
     if not isinstance(value, dict):

@@ -22,7 +22,7 @@ from oathbound.core.errors import BudgetRefused, ProtocolRefused, WrongInput
 from oathbound.core.record import decimal_text
 from oathbound.data.cohort import PARTS, Cohort, restored
 from oathbound.data.commitment import KEY_BYTES
-from oathbound.data.consent import Consent, after_withdrawal, current, is_given_after
+from oathbound.data.consent import Consent, after_withdrawal, current, is_given_after, is_permitting
 from oathbound.data.database import open_database, transaction, translated
 from oathbound.hazmat.random import random_bytes
 
@@ -115,10 +115,11 @@ class SiteStore:
                     hint="`oathbound admit` reads consents; nobody's records are used without one",
                 )
             earlier = self._withdrawals().get(subject)
-            if earlier is not None and not self._consented_since(subject, earlier):
-                return int(earlier.timestamp())
-            connection.execute("INSERT OR REPLACE INTO withdrawal VALUES (?, ?)", (subject, at))
             moment = datetime.fromtimestamp(at, UTC)
+            if earlier is not None and not self._consented_since(subject, earlier, at):
+                moment = earlier
+            since = int(moment.timestamp())
+            connection.execute("INSERT OR REPLACE INTO withdrawal VALUES (?, ?)", (subject, since))
             connection.executemany(
                 "INSERT OR IGNORE INTO taken_back VALUES (?, ?, ?)",
                 (
@@ -127,13 +128,13 @@ class SiteStore:
                     if each.given is not None and each.given > moment
                 ),
             )
-        return at
+        return since
 
-    def withdrawn(self, subject: int) -> int | None:
+    def withdrawn(self, subject: int, now: int) -> int | None:
         """Return since when the patient is withdrawn, POSIX seconds; None if not, or if consented since."""
         with translated(self.path):
             moment = self._withdrawals().get(subject)
-            if moment is None or self._consented_since(subject, moment):
+            if moment is None or self._consented_since(subject, moment, now):
                 return None
         return int(moment.timestamp())
 
@@ -144,8 +145,10 @@ class SiteStore:
             rows = self._connection.execute("SELECT subject_id, key FROM patient")
             return {subject: key for subject, key in rows if subject in wanted}
 
-    def record_cohort(self, study: str, policy_digest: str, splits: Mapping[str, Iterable[int]]) -> Cohort:
-        """Record a study's cohort, by part, and return it.
+    def record_cohort(
+        self, study: str, policy_digest: str, splits: Mapping[str, Iterable[int]], *, as_of: int
+    ) -> Cohort:
+        """Record a study's cohort, by part, drawn by consents of `as_of`, POSIX seconds, and return it.
 
         Until a budget is reserved for its members nobody has used it, and another draw replaces it: an
         admission that was interrupted begins anew. Raises `ProtocolRefused` for another cohort after that,
@@ -158,8 +161,10 @@ class SiteStore:
                     "this study has another cohort already, and its members' budget is reserved",
                     hint="a new admission needs a study of a new name",
                 )
-            connection.execute("INSERT OR IGNORE INTO study VALUES (?, ?)", (study, policy_digest))
-            connection.execute("UPDATE study SET policy_digest = ? WHERE name = ?", (policy_digest, study))
+            connection.execute("INSERT OR IGNORE INTO study VALUES (?, ?, ?)", (study, policy_digest, as_of))
+            connection.execute(
+                "UPDATE study SET policy_digest = ?, as_of = ? WHERE name = ?", (policy_digest, as_of, study)
+            )
             connection.execute("DELETE FROM place WHERE study = ?", (study,))
             connection.executemany(
                 "INSERT INTO place VALUES (?, ?, ?)",
@@ -222,10 +227,18 @@ class SiteStore:
         return dict(kept)
 
     def last_used(self) -> int:
-        """Return when consents were last read for a use of any cohort here, POSIX seconds; 0 if never."""
+        """Return when consents were last read for a cohort or a use of one, POSIX seconds; 0 if never."""
         with translated(self.path):
-            (latest,) = self._connection.execute("SELECT coalesce(max(as_of), 0) FROM used").fetchone()
+            (latest,) = self._connection.execute(
+                "SELECT coalesce(max(as_of), 0) FROM (SELECT as_of FROM used UNION SELECT as_of FROM study)"
+            ).fetchone()
         return int(latest)
+
+    def withdrew_since(self, moment: int) -> bool:
+        """Return whether anybody withdrew at `moment`, POSIX seconds, or later."""
+        with translated(self.path):
+            row = self._connection.execute("SELECT 1 FROM withdrawal WHERE at >= ?", (moment,)).fetchone()
+        return row is not None
 
     def studies(self) -> tuple[str, ...]:
         """Return the names of the studies that have a cohort here."""
@@ -362,10 +375,10 @@ class SiteStore:
         rows = self._connection.execute("SELECT body FROM consent WHERE subject_id = ?", (subject,))
         return [Consent.model_validate_json(body) for (body,) in rows]
 
-    def _consented_since(self, subject: int, moment: datetime) -> bool:
-        taken_back = self._taken_back(subject)
+    def _consented_since(self, subject: int, moment: datetime, now: int) -> bool:
+        taken_back, by = self._taken_back(subject), datetime.fromtimestamp(now, UTC)
         return any(
-            each.status == "active" and is_given_after(each, moment, taken_back)
+            is_given_after(each, moment, taken_back) and is_permitting(each, by)
             for each in self._consents_of(subject)
         )
 

@@ -164,7 +164,8 @@ def _check_use(receipt: Receipt, shown: list[Shown]) -> None:
             raise NotAcceptable(f"the patient is in {each.label} and was not admitted to it")
         # (5) nobody is in a cohort whose consents were read after they withdrew
         if each.member and receipt.withdrawn is not None and each.as_of > receipt.withdrawn:
-            raise NotAcceptable(f"the patient is in {each.label}, and had withdrawn before")
+            hint = "consented anew since? ask for a new receipt" if each.as_of > receipt.issued else ""
+            raise NotAcceptable(f"the patient is in {each.label}, and had withdrawn before", hint=hint)
 
 
 def _commitments(verified: Verified, site: str) -> Iterator[tuple[str, str, int]]:

@@ -20,7 +20,7 @@ Role = Literal["site", "coordinator"]
 
 Ordinal = Annotated[int, Field(ge=1, le=10_000_000)]
 
-Seconds = Annotated[int, Field(ge=0, lt=2**40)]
+Seconds = Annotated[int, Field(ge=0, lt=253_402_300_800)]
 """POSIX seconds, UTC."""
 
 

@@ -165,6 +165,11 @@ def check_rounds(
                 raise NotAcceptable(
                     f"{predicate.site} trained round {predicate.round} on too few, or on more than before"
                 )
+            held = next((seen for seen in log if seen.size > index), None)
+            if held is not None and predicate.as_of > min(held.times) + CLOCK_SKEW_SECONDS:
+                raise NotAcceptable(
+                    f"round {predicate.round} of {predicate.site} rests on consents read after it was stated"
+                )
             newest[predicate.site] = (predicate.round, predicate.as_of)
             most[predicate.site] = predicate.members
             open_rounds.setdefault(predicate.round, {})[predicate.site] = (index, predicate)
@@ -323,19 +328,22 @@ def check_audited(
     checkpoint of the site's own log.
     """
     audited: Audited | None = None
+    reads = [s.predicate.as_of for s in history if isinstance(s.predicate, (Admission, Round))]
+    earliest = max(*reads, min(made.times) - CLOCK_SKEW_SECONDS)
     for statement in history:
         predicate = statement.predicate
         if isinstance(predicate, Audited):
             site = predicate.site
             if predicate.number != (audited.number if audited else 0) + 1:
                 raise NotAcceptable(f"the audits of {site} are not numbered one after the other")
-            if predicate.as_of < max(admission.as_of, min(made.times) - CLOCK_SKEW_SECONDS):
+            if predicate.as_of < earliest:
                 raise NotAcceptable(f"{site} audited by consents read before there was a model")
             if predicate.as_of > min(head.times) + CLOCK_SKEW_SECONDS:
                 raise NotAcceptable(f"{site} audited by consents read after it said so")
             if audited is not None and predicate.as_of < audited.as_of:
                 raise NotAcceptable(f"{site} audited by earlier consents than before")
-            if predicate.members > trained.members or predicate.held_out > admission.held_out:
+            most = (audited or trained).members, (audited or admission).held_out
+            if predicate.members > most[0] or predicate.held_out > most[1]:
                 raise NotAcceptable(f"{site} audited more patients than it trained on, or held out")
             audited = predicate
         if isinstance(predicate, Found):

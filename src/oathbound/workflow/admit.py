@@ -62,7 +62,9 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
     )
     drawn = admit(source, terms, consents=by_patient, keys=keys, at=datetime.fromtimestamp(now, UTC))
     _check_size(drawn.cohort, policy)
-    store.record_cohort(policy.study, policy.digest, {part: drawn.cohort.part(part) for part in PARTS})
+    store.record_cohort(
+        policy.study, policy.digest, {part: drawn.cohort.part(part) for part in PARTS}, as_of=now
+    )
     described = source.describe()
     missing = count_missing(policy.features, columns_of(source, drawn.cohort)) if policy.features else {}
     excluded = tuple(

@@ -101,8 +101,14 @@ class SiteFolder:
         return self.path / self.file.consents.path
 
     def secret(self) -> Secret:
-        """Return the site's secret key."""
-        return Secret.load(self.path / "keys" / "site.key")
+        """Return the site's secret key; `WrongInput` for that of another party."""
+        secret = Secret.load(self.path / "keys" / "site.key")
+        if secret.name != self.file.name:
+            raise WrongInput(
+                f"the key in {self.path} is of {secret.name}, and site.toml of {self.file.name}",
+                hint="correct the name in site.toml",
+            )
+        return secret
 
     def log(self, policy: Policy) -> Log:
         """Return the site's own log of one study, made if it is not there."""
@@ -151,7 +157,12 @@ class StudyFolder:
         if self.policy.site(name) is None:
             names = ", ".join(site.name for site in self.policy.sites)
             raise WrongInput(f"{name} is not a site of this study", hint=f"its sites are: {names}")
-        return SiteFolder.open(self.path / self.study.run.sites / name)
+        site = SiteFolder.open(self.path / self.study.run.sites / name)
+        if site.file.name != name:
+            raise WrongInput(
+                f"{site.path / 'site.toml'} is of {site.file.name}, not of {name}", hint="correct its name"
+            )
+        return site
 
     def sites(self) -> list[SiteFolder]:
         """Return the folders of all sites, in the policy's order."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, cast
 
-from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
+from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.gates import Verdict
 from oathbound.data.cohort import PARTS
 from oathbound.data.commitment import cohort_proof
@@ -19,7 +19,7 @@ from oathbound.evidence.keys import Secret
 from oathbound.evidence.patient import Allowed, PatientProof, Receipt
 from oathbound.evidence.verify import Verified
 from oathbound.workflow.folders import SiteFolder
-from oathbound.workflow.rounds import read_again
+from oathbound.workflow.rounds import read_again, round_label
 
 TO_WITHDRAW = (
     "Tell the hospital. From the next round of training and the next audit on, your records are not used. "
@@ -45,25 +45,22 @@ def withdraw(site: SiteFolder, subject: int, *, now: int) -> bytes:
     """End the use of a patient's records, durably, and return a receipt that says since when.
 
     It takes effect in the next round of training and the next audit of every study. A consent that is given
-    later counts again, and brings nobody back who left a cohort. Raises `Unavailable` when this machine's
-    clock is behind a use of the records: a receipt would say that they were used after the withdrawal.
+    later counts again, and brings nobody back who left a cohort. Where a clock once ran ahead, so that by
+    this one records were used in the future, it is dated by that use: before it, the receipt would accuse a
+    site that did nothing wrong.
     """
     secret = site.secret()
     with SiteStore.open(site.state) as store:
-        if now < store.last_used():
-            raise Unavailable(
-                f"by this machine's clock {site.file.name} used records in the future",
-                hint="set the clock right",
-            )
+        moment = max(now, store.last_used())
         known = bool(store.patient_keys([subject]))
         if known:
-            store.withdraw(subject, now)
+            store.withdraw(subject, moment)
         try:
             read_again(site, store)
         except (WrongInput, NothingExamined):
             if not known:  # else it is recorded, whatever is wrong with the file
                 raise
-        store.withdraw(subject, now)
+        store.withdraw(subject, moment)
         return _receipt(secret, store, subject, now)
 
 
@@ -124,7 +121,9 @@ def _lineages(store: SiteStore, subject: int, bundles: Mapping[str, Verified]) -
             if subject not in use.absent and _draws_on(label, part)
         )
         verified = bundles.get(cohort.policy_digest)
-        trained = any(label.startswith("round-") for label in uses)
+        # a round that took no step taught the model nothing; the bundle says which took some
+        stepped = {round_label(segment.round) for segment in verified.training} if verified else uses
+        trained = any(label.startswith("round-") and label in stepped for label in uses)
         bound: Literal["bounded", "unbounded", "unknown", "none"] = "none"
         if trained:
             bound = "unknown" if verified is None else _bound(verified)
@@ -147,7 +146,7 @@ def _receipt(secret: Secret, store: SiteStore, subject: int, now: int) -> bytes:
         issued=now,
         key=key.hex(),
         consents=tuple(map(_allowed, store.consents().get(subject, ()))),
-        withdrawn=store.withdrawn(subject),
+        withdrawn=store.withdrawn(subject, now),
         how_to_withdraw=TO_WITHDRAW,
         how_to_check=TO_CHECK,
     )

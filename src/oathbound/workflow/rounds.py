@@ -143,7 +143,8 @@ def gather_audit(
 
     `first` is the first round that took a step: who left before it was never trained on, and is no member.
 
-    Raises `Unavailable` when this machine's clock is behind the last consents that the site stated.
+    Raises `ConsentRefused` when fewer are left of a part than the policy lets anybody count, and
+    `Unavailable` when this machine's clock is behind the last consents that the site stated.
     """
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
     deliver(own, log)
@@ -156,6 +157,13 @@ def gather_audit(
         store, policy.consent.audit_purpose, policy, now, frozenset[int]().union(*everybody.values())
     )
     parts = {part: everybody[part] & allowed for part in AUDIT_PARTS}
+    if min(map(len, parts.values())) < policy.audit.minimum_patients:
+        # before anything is stated: a file of consents that is cut short must not end the study
+        raise ConsentRefused(
+            f"at {name} fewer than {policy.audit.minimum_patients} members, or held-out patients, still "
+            "consent to the audit",
+            hint="see that the file of consents is whole; nothing was audited or stated",
+        )
     for part, present in parts.items():
         absent = cohort.part(part) - present
         store.record_use(policy.study, Use(audit_label(number, part), now, absent))

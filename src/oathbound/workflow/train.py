@@ -170,13 +170,19 @@ def _engine(study: StudyFolder) -> Engine:
 
 
 def _gather(session: _Session, now: int) -> Gathered:
-    """Open the next round, or go on with one whose consents are still fresh, and have it witnessed."""
+    """Open the next round, or go on with one of which nobody withdrew since, and have it witnessed.
+
+    The consents of the latter must also be fresh.
+    """
     policy, segments = session.study.policy, session.segments()
     over = segments[-1].round if segments else 0
-    latest = [each for site in session.sites if (each := latest_round(site, policy)) is not None]
     newest = _newest_round(session)
     number = newest + 1
-    if newest > over and all(is_fresh(each.as_of, policy, now) for each in latest if each.round == newest):
+    if newest > over and all(
+        is_fresh(stated_round.as_of, policy, now) and not store.withdrew_since(stated_round.as_of)
+        for site, store in session.each_site()
+        if (stated_round := latest_round(site, policy)) is not None and stated_round.round == newest
+    ):
         number = newest
     cohorts = {
         site.file.name: gather_site(

@@ -42,7 +42,7 @@ with SiteStore.open(path) as store:
 def reserved(path: Path) -> SiteStore:
     """Return a store in which a study can charge."""
     store = SiteStore.open(path)
-    store.record_cohort(STUDY, POLICY, {"members": range(50), "held_out": range(50, 60)})
+    store.record_cohort(STUDY, POLICY, {"members": range(50), "held_out": range(50, 60)}, as_of=0)
     store.reserve(STUDY, Decimal(1), Decimal("1e-6"), Decimal(10), Decimal("1e-5"))
     return store
 
@@ -62,11 +62,15 @@ def test_a_state_that_is_full_says_so_and_loses_nothing(tmp_path: Path):
         (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(Unavailable, match="the disk is full") as refused:
-            store.record_cohort("another", POLICY, {"members": range(9000), "held_out": range(9000, 9100)})
+            store.record_cohort(
+                "another", POLICY, {"members": range(9000), "held_out": range(9000, 9100)}, as_of=0
+            )
         assert refused.value.hint == "nothing was changed"
         assert not store.holds_cohort("another")
         store._connection.execute("PRAGMA max_page_count = 4294967294")
-        store.record_cohort("another", POLICY, {"members": range(9000), "held_out": range(9000, 9100)})
+        store.record_cohort(
+            "another", POLICY, {"members": range(9000), "held_out": range(9000, 9100)}, as_of=0
+        )
         assert store.charged(STUDY).highest == 1
 
 

@@ -94,7 +94,7 @@ def budget(folder: Path) -> dict[str, object]:
     with SiteStore.open(state) as store:
         for study in studies:
             store.record_cohort(
-                study, "sha256:" + "0" * 64, {"members": range(50), "held_out": range(50, 60)}
+                study, "sha256:" + "0" * 64, {"members": range(50), "held_out": range(50, 60)}, as_of=0
             )
     codes = together([lambda s=study: _spend(state, s) for study in studies])
     with SiteStore.open(state) as store:

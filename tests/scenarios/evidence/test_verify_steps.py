@@ -291,6 +291,12 @@ def a_round_on_too_few() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
+def a_round_without_steps_on_consents_of_the_future() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).gather(2).step(2).gather(3, as_of=NOW + 301)
+    consortium.charge().make(at=NOW + 400).audit_cohort(as_of=NOW + 400).audit().decide(at=NOW + 500)
+    return consortium.bundle(), consortium.trust()
+
+
 def a_round_whose_cohorts_nobody_witnessed() -> tuple[bytes, Trust]:
     consortium = later_rounds(witness=False)
     return consortium.bundle(), consortium.trust()
@@ -433,6 +439,18 @@ def an_audit_by_earlier_consents_than_before() -> tuple[bytes, Trust]:
     return consortium.bundle(), consortium.trust()
 
 
+def an_audit_by_earlier_consents_than_the_last_round() -> tuple[bytes, Trust]:
+    consortium = staged(until="train").gather(1).step(1).gather(2, as_of=NOW + 50).step(2)
+    consortium.charge().make().audit_cohort(as_of=NOW + 40).audit().decide()
+    return consortium.bundle(), consortium.trust()
+
+
+def an_audit_that_somebody_came_back_to() -> tuple[bytes, Trust]:
+    consortium = staged(until="audit").audit_cohort(members=300).audit_cohort(members=305)
+    consortium.audit(members=305).decide()
+    return consortium.bundle(), consortium.trust()
+
+
 def an_audit_that_is_left_out() -> tuple[bytes, Trust]:
     return audited(number=2)
 
@@ -521,6 +539,7 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_round_with_patients_who_were_not_admitted: (10, NotAcceptable),
     a_round_on_too_few: (10, NotAcceptable),
     a_round_whose_cohorts_nobody_witnessed: (10, NotAcceptable),
+    a_round_without_steps_on_consents_of_the_future: (10, NotAcceptable),
     steps_on_the_cohorts_of_an_earlier_round: (10, NotAcceptable),
     steps_before_a_cohort_of_each_site: (10, NotAcceptable),
     a_round_that_a_site_went_back_to: (10, NotAcceptable),
@@ -531,6 +550,8 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_round_that_is_stated_twice: (11, NotAcceptable),
     a_round_on_consents_from_before_the_one_before_it: (10, NotAcceptable),
     an_audit_by_consents_of_the_future: (13, NotAcceptable),
+    an_audit_by_earlier_consents_than_the_last_round: (13, NotAcceptable),
+    an_audit_that_somebody_came_back_to: (13, NotAcceptable),
     an_audit_by_earlier_consents_than_before: (13, NotAcceptable),
     a_round_that_was_too_long: (11, NotAcceptable),
     more_attempts_than_allowed: (11, NotAcceptable),

@@ -290,22 +290,29 @@ def test_what_no_admission_could_ever_do_is_refused_before_an_oath(run, example:
     refused(run("check", example), 2, "plans fewer than the 60")
 
 
+def test_a_site_that_is_called_otherwise_than_its_key_swears_and_admits_nothing(run, example: Path):
+    file = example / "sites" / "north" / "site.toml"
+    file.write_text(file.read_text().replace('name = "north"', 'name = "west"'))
+    refused(run("oath", "--site", "north", example), 2, "is of west, not of north", "correct its name")
+    refused(run("patient", "receipt", file.parent, "--patient", 1, "-o", example / "r"), 2, "the key in")
+
+
 def test_a_withdrawal_is_recorded_whatever_becomes_of_the_consents_and_never_without_its_receipt(
     run, sworn: Path
 ):
-    north = sworn / "sites" / "north"
+    north, now = sworn / "sites" / "north", int(time.time())
     with SiteStore.open(north / "state.sqlite") as store:
         first, second = sorted(store.cohort("study").members)[:2]
     taken = sworn / "taken.json"
     taken.write_text("x")
     refused(run("patient", "withdraw", north, "--patient", first, "-o", taken), 2, "is there already")
     with SiteStore.open(north / "state.sqlite") as store:
-        assert store.withdrawn(first) is None
+        assert store.withdrawn(first, now) is None
     (north / "consents.ndjson").write_text("rubbish")
     ran = run("patient", "withdraw", north, "--patient", second, "-o", sworn / "receipt.json")
     assert ran.returncode == 0, ran.stderr
     with SiteStore.open(north / "state.sqlite") as store:
-        assert store.withdrawn(second) is not None
+        assert store.withdrawn(second, now) is not None
     refused(
         run("patient", "proof", north, "--patient", first, "--study", "nosuch", "-o", sworn / "p"),
         2,

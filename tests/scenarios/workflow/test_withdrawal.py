@@ -3,11 +3,12 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from oathbound.core.errors import ConsentRefused, Unavailable, WrongInput
+from oathbound.core.errors import ConsentRefused, OathboundError, Unavailable, WrongInput
 from oathbound.data.store import SiteStore
 from oathbound.evidence.patient import PatientProof, Receipt, check_patient
 from oathbound.evidence.predicates import Audited, Found, Round, TrainedWithTrustedAggregator
@@ -217,13 +218,94 @@ def test_an_audit_that_is_killed_among_its_statements_is_not_run_again(
     assert sorted(tests) == sorted(set(tests))
 
 
-def consent_again(site: SiteFolder, subject: int, at: int | str) -> None:
-    """Give the patient's consent a new date."""
+def test_a_clock_that_was_ahead_keeps_nobody_from_withdrawing(study: StudyFolder):
+    north, name = study.site("north"), study.policy.study
+    subject = members(north, name)[0]
+    ahead = NOW + 7200
+    with pytest.raises(KeyboardInterrupt):
+        train(study, clock=lambda: ahead, watch=interrupted_at(3))
+    receipt = Receipt.opened(withdraw(north, subject, now=NOW), parties_of(north))
+    assert (receipt.issued, receipt.withdrawn) == (NOW, ahead)
+    with SiteStore.open(north.state) as store:
+        assert store.withdrawn(subject, NOW) == ahead
+    train(study, clock=lambda: ahead + 10, watch=unwatched)
+    with SiteStore.open(north.state) as store:
+        assert subject in store.uses(name)["round-2"].absent
+
+
+def test_who_withdraws_before_the_first_step_of_a_round_is_in_none_of_its_steps(study: StudyFolder):
+    north, south, name = study.site("north"), study.site("south"), study.policy.study
+    subject = members(north, name)[0]
+    kept = south.consents.read_bytes()
+    south.consents.write_bytes(b"")
+    with pytest.raises(OathboundError):
+        train(study, clock=lambda: NOW, watch=unwatched)
+    with SiteStore.open(north.state) as store:
+        assert "round-1" in store.uses(name), "north has stated its cohort of a round that has no step"
+    withdraw(north, subject, now=NOW + 10)
+    south.consents.write_bytes(kept)
+    train(study, clock=lambda: NOW + 20, watch=unwatched)
+    with study.log() as log:
+        segments = stated(log, TrainedWithTrustedAggregator, Consortium.of(study).parties)
+    with SiteStore.open(north.state) as store:
+        absent = [subject in store.uses(name)[f"round-{each.round}"].absent for each in segments]
+    assert absent == [True, True]
+    for site in ("north", "east", "south"):
+        audit_site(study, study.model, site, now=NOW + 500)
+    verified = release(study, study.model, study.path / "a.oath", now=NOW + 600).verified
+    mine = lineage(north, subject, [verified])[0]
+    assert (mine.uses, mine.bound) == (("round-1",), "none"), "its only round took no step"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"provision": {"type": "deny"}},
+        {"dateTime": "2099-01-01"},
+        {"scope": {"coding": [{"code": "treatment"}]}},
+    ],
+    ids=["a denial", "one of the future", "one that is not understood"],
+)
+def test_a_withdrawal_keeps_its_date_whatever_is_written_after_it_but_a_consent(
+    study: StudyFolder, later: dict
+):
+    north = study.site("north")
+    subject = members(north, study.policy.study)[0]
+    withdraw(north, subject, now=NOW)
+    consent_again(north, subject, NOW + 60, **later)
+    receipt = Receipt.opened(give_receipt(north, subject, now=NOW + 90), parties_of(north))
+    again = Receipt.opened(withdraw(north, subject, now=NOW + 100), parties_of(north))
+    assert (receipt.withdrawn, again.withdrawn) == (NOW, NOW)
+
+
+def test_an_audit_on_a_file_of_consents_that_was_cut_short_states_nothing(study: StudyFolder):
+    train(study, clock=lambda: NOW, watch=unwatched)
+    north = study.site("north")
+    kept = north.consents.read_bytes()
+    north.consents.write_bytes(b"\n".join(kept.splitlines()[:20]))
+    with pytest.raises(ConsentRefused, match="still consent to the audit"):
+        audit_site(study, study.model, "north", now=NOW + 10)
+    with north.log(study.policy) as own:
+        assert not stated(own, Audited, {"north": north.secret().party()})
+    north.consents.write_bytes(kept)
+    assert audit_site(study, study.model, "north", now=NOW + 20)
+
+
+def interrupted_at(step: int) -> Callable[..., None]:
+    def watch(done: int, *_: object) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+def consent_again(site: SiteFolder, subject: int, at: int | str, **changes: object) -> None:
+    """Give the patient's consent a new date, and make `changes` to it."""
     date = at if isinstance(at, str) else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
     resources = [json.loads(line) for line in site.consents.read_text().splitlines()]
     for resource in resources:
         if resource["patient"]["reference"] == f"Patient/{subject}":
-            resource["dateTime"] = date
+            resource.update({"dateTime": date} | changes)
     site.consents.write_text("".join(json.dumps(resource) + "\n" for resource in resources))
 
 

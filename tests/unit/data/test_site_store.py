@@ -32,7 +32,7 @@ def store(path):
 
 
 def cohort(store, study, members, held_out=(900,)):
-    return store.record_cohort(study, POLICY, {"members": members, "held_out": held_out})
+    return store.record_cohort(study, POLICY, {"members": members, "held_out": held_out}, as_of=0)
 
 
 def test_the_file_is_the_owners_alone(store, path):
@@ -99,7 +99,7 @@ def test_a_cohort_is_recorded_once(store):
     with pytest.raises(ProtocolRefused, match="another cohort"):
         cohort(store, "a", [1, 2])
     with pytest.raises(ProtocolRefused, match="another cohort"):
-        store.record_cohort("a", "sha256:" + "2" * 64, {"members": [1, 2, 3], "held_out": [900]})
+        store.record_cohort("a", "sha256:" + "2" * 64, {"members": [1, 2, 3], "held_out": [900]}, as_of=0)
     with pytest.raises(ProtocolRefused, match="no cohort"):
         store.cohort("b")
     with pytest.raises(NothingExamined):
@@ -251,8 +251,8 @@ def test_a_file_of_version_1_is_upgraded_and_forgets_no_charge(path):
         assert store.patient_keys([1, 2]) == {1: b"\1" * 32, 2: b"\2" * 32}
         store.withdraw(1, 1_800_000_000)
     with SiteStore.open(path) as again:
-        assert again.withdrawn(1) == 1_800_000_000
-        assert again.withdrawn(2) is None
+        assert again.withdrawn(1, 1_900_000_000) == 1_800_000_000
+        assert again.withdrawn(2, 1_900_000_000) is None
 
 
 def test_a_damaged_file_is_refused(path, agreeing):

@@ -42,11 +42,17 @@ def withdraw(
 
     It takes effect in the next round of training and in the next audit. The receipt says since when.
     """
+    from oathbound.core.errors import Unavailable
     from oathbound.workflow.folders import SiteFolder, check_new
     from oathbound.workflow.patient import withdraw as end
 
     check_new(out)
-    _written(end(SiteFolder.open(site), patient, now=int(time.time())), site, out, form)
+    signed = end(SiteFolder.open(site), patient, now=int(time.time()))
+    try:
+        _written(signed, site, out, form)
+    except Unavailable as error:
+        hint = "the withdrawal is recorded all the same; for its receipt: oathbound patient receipt"
+        raise Unavailable(error.message, hint=hint) from None
 
 
 def _written(signed: bytes, site: Path, out: Path, form: Format) -> None:
@@ -67,6 +73,11 @@ def _written(signed: bytes, site: Path, out: Path, form: Format) -> None:
         lines.append(
             f"withdrawn  {_day(opened.withdrawn)}: in no later round of training, and no later audit"
         )
+        if opened.withdrawn > opened.issued:
+            lines.append(
+                "clock      by this machine's clock records were used in the future: the withdrawal has the "
+                "date of that use, and holds from now on"
+            )
     lines.append(f"wrote      {out}: hand it to the patient and keep no copy, for it holds their key")
     if opened.withdrawn is None:
         lines.append(opened.how_to_withdraw)
