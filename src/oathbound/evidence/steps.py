@@ -165,8 +165,8 @@ def check_rounds(
                 raise NotAcceptable(
                     f"{predicate.site} trained round {predicate.round} on too few, or on more than before"
                 )
-            held = next((seen for seen in log if seen.size > index), None)
-            if held is not None and predicate.as_of > min(held.times) + CLOCK_SKEW_SECONDS:
+            held = next(seen for seen in log if seen.size > index)  # the last one holds every leaf
+            if predicate.as_of > min(held.times) + CLOCK_SKEW_SECONDS:
                 raise NotAcceptable(
                     f"round {predicate.round} of {predicate.site} rests on consents read after it was stated"
                 )

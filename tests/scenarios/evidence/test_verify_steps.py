@@ -50,6 +50,13 @@ def test_a_refused_release_is_authentic():
     assert check(consortium).judgement.verdict is Verdict.FAIL
 
 
+def test_a_later_round_may_rest_on_consents_that_are_newer_than_the_start():
+    consortium = staged(until="train").gather(1).step(1)
+    consortium.gather(2, as_of=NOW + 400, at=NOW + 400).step(2).charge().make(at=NOW + 450)
+    consortium.audit_cohort(as_of=NOW + 450).audit().decide(at=NOW + 500)
+    assert {each.as_of for each in check(consortium).rounds if each.round == 2} == {NOW + 400}
+
+
 def test_a_study_without_privacy_has_no_epsilon():
     assert check(Consortium.finished(privacy="none", budget=None)).epsilon is None
 
