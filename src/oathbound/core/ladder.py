@@ -1,0 +1,105 @@
+"""What is said of the risk along a ladder of attacker knowledge, from the excess of every rung.
+
+An attacker may ignore what he knows, so the risk at a rung is the largest excess of the rungs up to it.
+Standard library only, since whoever reads a finding recomputes all of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import accumulate
+from typing import Final
+
+from oathbound.core.errors import NothingExamined
+from oathbound.core.finding import Excess, NotMeasurable
+from oathbound.core.gates import Verdict
+from oathbound.core.pooling import pool
+
+NOT_EXPRESSIBLE: Final = "the model's vocabulary cannot express this rung"
+"""Why a rung has no excess: for every patient its prompt is that of a rung below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A rung and the two ends between which its excess, or its risk, lies."""
+
+    rung: str
+    lower: Decimal
+    upper: Decimal
+
+
+_UNKNOWN: Final = (Decimal(-1), Decimal(1))
+
+
+def levels(measures: Sequence[Excess | NotMeasurable], alpha: float) -> tuple[Level, ...]:
+    """Return the ends of every rung's excess, from the bottom; all hold together.
+
+    Each end is wrong with probability at most `alpha` over the whole ladder (Bonferroni over the rungs that
+    were measured: how rungs depend on each other is not published). A rung that could not be measured lies
+    anywhere; one that the vocabulary cannot express is no attack on this model, and left out.
+    """
+    measured = sum(isinstance(measure, Excess) for measure in measures)
+    return tuple(_level(measure, alpha / max(measured, 1)) for measure in _expressible(measures))
+
+
+def _expressible(measures: Sequence[Excess | NotMeasurable]) -> Iterator[Excess | NotMeasurable]:
+    for measure in measures:
+        if isinstance(measure, Excess) or measure.reason != NOT_EXPRESSIBLE:
+            yield measure
+
+
+def _level(measure: Excess | NotMeasurable, alpha: float) -> Level:
+    if isinstance(measure, NotMeasurable):
+        return Level(measure.score, *_UNKNOWN)
+    ends = pool([measure]).interval(alpha)
+    return Level(measure.score, ends.lower, ends.upper)
+
+
+def risk(excesses: Sequence[Level]) -> tuple[Level, ...]:
+    """Return the ends of the risk at every rung: the running maximum of both ends.
+
+    Where the ends of the excesses hold together, so do these: the largest excess lies below the largest
+    upper end, and above every lower end.
+    """
+    return tuple(
+        accumulate(
+            excesses,
+            lambda so_far, level: Level(
+                level.rung, max(so_far.lower, level.lower), max(so_far.upper, level.upper)
+            ),
+        )
+    )
+
+
+def state(level: Level, gate: Decimal) -> Verdict:
+    """Return where a level lies: below the gate (pass), above it (fail), or undecided, as in `core.gates`."""
+    if level.lower > gate:
+        return Verdict.FAIL
+    return Verdict.PASS if level.upper <= gate else Verdict.INCONCLUSIVE
+
+
+def sentence(risks: Sequence[Level], gate: Decimal) -> str:
+    """Return what the ladder says, of the risks that `risk` returns.
+
+    Raises `NothingExamined` without a level, and `ValueError` where the ends do not grow from rung to rung.
+    It never says what an attacker must know: better attacks may need less.
+    """
+    if not risks:
+        raise NothingExamined(
+            "no rung of the ladder was measured", hint="name rungs that the vocabulary knows"
+        )
+    if tuple(risks) != risk(risks):
+        raise ValueError("the risk along a ladder never falls")
+    below = [level for level in risks if state(level, gate) is Verdict.PASS]
+    above = [level for level in risks if state(level, gate) is Verdict.FAIL]
+    undecided = len(below) + len(above) < len(risks)
+    said = []
+    if below:
+        said.append(f"excess stayed below {gate} up to level {below[-1].rung} (upper end {below[-1].upper})")
+    if above:
+        whose = "" if below else "excess "
+        said.append(f"{whose}exceeded {gate} from {above[0].rung} (lower end {above[0].lower})")
+    if not said:
+        return f"With the attacks tried, whether excess stayed below {gate} is undecided at every level."
+    where = "between" if below and above else "above" if below else "below"
+    return f"With the attacks tried, {' and '.join(said)}" + (f"; {where}: undecided." if undecided else ".")
