@@ -11,7 +11,8 @@ GUARD = """
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"numpy", "polars", "pandas", "torch", "safetensors", "scipy", "pyarrow"}:
+        if name.split(".")[0] in {"numpy", "polars", "pandas", "torch", "safetensors", "scipy", "pyarrow",
+                                  "transformers", "sklearn", "httpx"}:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Absent())
 def refuse(event, arguments):

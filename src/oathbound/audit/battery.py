@@ -1,20 +1,39 @@
-"""Run the tests of a study at one site: every test gives a finding, also the one that could not run."""
+"""Run the audit tests, of a study or without one: every test gives a finding, also one that could not run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from oathbound.audit.catalog import membership, sensitive_disclosure
-from oathbound.audit.target import AuditedPatients, AuditTest, Target, check_coherent
-from oathbound.core.catalogue import is_whole
+from oathbound.audit.catalog import (
+    identifier_perturbation,
+    membership,
+    sensitive_disclosure,
+    trajectory_recall,
+)
+from oathbound.audit.catalog.membership import Membership
+from oathbound.audit.coherence import check_coherent
+from oathbound.audit.references import RefersTo
+from oathbound.audit.target import AuditedPatients, AuditTest, Target
+from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.canonical import digest_of
+from oathbound.core.catalogue import is_whole, listed
 from oathbound.core.errors import OathboundError
 from oathbound.core.finding import DidNotRun, Finding, Measured, Threat, audit_seed
 from oathbound.core.record import Digest, Name
 from oathbound.core.study import Policy
 
 CATALOGUE: Final[Mapping[str, AuditTest]] = {
-    test.id: test for test in (membership.TEST, sensitive_disclosure.TEST)
+    test.id: test
+    for test in (
+        identifier_perturbation.TEST,
+        membership.TEST,
+        sensitive_disclosure.TEST,
+        trajectory_recall.TEST,
+    )
 }
+
+HERE: Final = "here"
+"""The site of a finding that no study asked for."""
 
 _NONE: Final[Mapping[str, AuditTest]] = MappingProxyType({})
 _PROBED: Final = 64
@@ -22,9 +41,10 @@ _NO_THREAT: Final = Threat(sees="nothing", knows="nothing")
 
 
 def battery_of(policy: Policy) -> tuple[str, ...]:
-    """Return the tests of a study, by name: the catalogue, its extensions', and others that a gate names."""
+    """Return the tests of a study, by name: those that it plans, its extensions', and what a gate names."""
+    planned = (name for name in CATALOGUE if listed(name, policy) is not None)
     brought = (extension.name for extension in policy.extensions if extension.group == "audits")
-    return tuple(sorted({*CATALOGUE, *brought, *(gate.test for gate in policy.gates)}))
+    return tuple(sorted({*planned, *brought, *(gate.test for gate in policy.gates)}))
 
 
 def run_battery(
@@ -36,16 +56,22 @@ def run_battery(
     model: Digest,
     nonce: Digest,
     brought: Mapping[str, AuditTest] = _NONE,
+    refers_to: RefersTo | None = None,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of `battery_of`, in order of name; `brought` are extensions' tests.
+
+    `refers_to` gives reference models, and is needed where the policy keeps reference patients.
 
     Errors that oathbound foresees become the reason of a `DidNotRun`, as does a finding that is not all that
     its test measures; any other is raised.
     """
+    tests = {**brought, **CATALOGUE}
+    if refers_to is not None:
+        tests["membership"] = Membership(refers_to)
     incoherent = _incoherence(target, patients)
     findings = []
     for name in battery_of(policy):
-        test = CATALOGUE.get(name) or brought.get(name)
+        test = tests.get(name)
         seed = audit_seed(policy=policy.digest, model=model, nonce=nonce, test=name, site=site)
         outcome: Measured | DidNotRun
         if test is None:
@@ -53,7 +79,7 @@ def run_battery(
         elif incoherent:
             outcome = _not_run(incoherent)
         else:
-            outcome = _outcome(test, target, patients, policy, seed)
+            outcome = _outcome(test, target, patients, policy.audit, seed)
         finding = Finding(
             test=name,
             version=test.version if test else 1,
@@ -70,6 +96,46 @@ def run_battery(
     return tuple(findings)
 
 
+def run_tests(
+    target: Target, patients: AuditedPatients, plan: AuditPlan, *, model: Digest
+) -> tuple[Finding, ...]:
+    """Return one finding for every test of the catalogue, in order of name, about a model of no study.
+
+    Nobody has sworn to anything, so the seeds follow from the plan and the model alone: whoever audits can
+    try plans until a draw suits. Errors are as in `run_battery`.
+    """
+    incoherent = _incoherence(target, patients)
+
+    def outcome_of(test: AuditTest, seed: Digest) -> Measured | DidNotRun:
+        return _not_run(incoherent) if incoherent else _outcome(test, target, patients, plan, seed)
+
+    return _without_study(outcome_of, plan, model)
+
+
+def run_no_test(reason: str, plan: AuditPlan, *, model: Digest) -> tuple[Finding, ...]:
+    """Return what `run_tests` would, where no test could run, with the reason."""
+    return _without_study(lambda _test, _seed: _not_run(reason), plan, model)
+
+
+def _without_study(
+    outcome_of: Callable[[AuditTest, Digest], Measured | DidNotRun], plan: AuditPlan, model: Digest
+) -> tuple[Finding, ...]:
+    identity = {"policy": digest_of(plan.plain()), "model": model, "nonce": digest_of("no study")}
+    seeds = {name: audit_seed(**identity, test=name, site=HERE) for name in sorted(CATALOGUE)}
+    return tuple(
+        Finding(
+            test=name,
+            version=CATALOGUE[name].version,
+            site=HERE,
+            model=model,
+            seed=seed,
+            threat=CATALOGUE[name].threat,
+            outcome=outcome_of(CATALOGUE[name], seed),
+        )
+        for name, seed in seeds.items()
+    )
+
+
 def _incoherence(target: Target, patients: AuditedPatients) -> str:
     """Return what is wrong with the model's answers, or nothing."""
     probed = [*patients.members[:_PROBED], *patients.held_out[:_PROBED]]
@@ -81,10 +147,10 @@ def _incoherence(target: Target, patients: AuditedPatients) -> str:
 
 
 def _outcome(
-    test: AuditTest, target: Target, patients: AuditedPatients, policy: Policy, seed: Digest
+    test: AuditTest, target: Target, patients: AuditedPatients, plan: AuditPlan, seed: Digest
 ) -> Measured | DidNotRun:
     try:
-        return test.run(target, patients, policy.audit, bytes.fromhex(seed.removeprefix("sha256:")))
+        return test.run(target, patients, plan, bytes.fromhex(seed.removeprefix("sha256:")))
     except OathboundError as error:
         return _not_run(error.message)
 

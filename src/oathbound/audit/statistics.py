@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.finding import Auc, Excess, Measure, NotMeasurable, TruePositiveRate
+from oathbound.core.finding import Auc, Baseline, Excess, Measure, NotMeasurable, Tail, TruePositiveRate
 from oathbound.core.gates import LEAST_FOR_AUC, LEAST_FOR_EXCESS, TAIL_HELD_OUT
 from oathbound.core.intervals import UNIT, binomial_at_most
+from oathbound.core.tail import most_by_chance
 
 Scores = NDArray[np.float64]
 Fact = tuple[int, ...]
@@ -26,10 +27,19 @@ Stratum = tuple[Fact, ...]
 _Cell = tuple[list[int], list[int]]
 """The positions of the member carriers of a cell, and of the held-out carriers that stand for them."""
 
+RANKS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+"""The ranks of held-out scores among which a threshold of the tail is chosen."""
+
+LEAST_FOR_TAIL: Final = 40
+"""Half of fewer chooses a threshold for nobody."""
+
 FALSE_POSITIVES: Final = 0.01
 _THRESHOLD_CONFIDENCE: Final = 0.9875
 _MULTIPLE: Final = 5
 _LEAST_SHOWN: Final = 10
+_CHOOSING: Final = 0.025
+"""The error rate at which the half that chooses a rank compares what ranks identify."""
+
 _EXPECTED_TWINS: Final = 10
 """The fewest held-out carriers to be expected among the carriers of a stratum that stands alone.
 
@@ -54,6 +64,15 @@ def auc(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Auc |
         members=_rounded(len(members)),
         held_out=_rounded(len(held_out)),
     )
+
+
+def baseline(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Baseline | NotMeasurable:
+    """Return the AUC of an attacker who never asked the model."""
+    area = auc(score, members, held_out, minimum=minimum)
+    if isinstance(area, NotMeasurable):
+        return area.model_copy(update={"metric": "baseline"})
+    facts = {name: getattr(area, name) for name in Auc.model_fields}
+    return Baseline(**facts | {"kind": "baseline"})
 
 
 def delong(members: Scores, held_out: Scores) -> tuple[float, float]:
@@ -106,6 +125,45 @@ def threshold_ranks(held_out: int) -> tuple[int, int]:
     strict = max(k for k, p in enumerate(beneath) if 1 - p >= _THRESHOLD_CONFIDENCE)
     lax = min(k for k, p in enumerate(beneath) if p >= _THRESHOLD_CONFIDENCE)
     return strict, lax
+
+
+def tail(
+    score: str, members: Scores, held_out: Scores, *, minimum: int, rng: np.random.Generator
+) -> Tail | NotMeasurable:
+    """Return how many members the score picks out, above all held-out and above a rank of them.
+
+    The rank is the one of `RANKS` that identifies most in a random half; the other half is counted, so that
+    the choice does not flatter the count. Ties are counted against the claim.
+    """
+    if reason := _unmeasurable(members, held_out, max(minimum, LEAST_FOR_TAIL)):
+        return NotMeasurable(kind="not-measurable", metric="tail", score=score, reason=reason)
+    (choosing, counted), (above, beneath) = _halves(members, rng), _halves(held_out, rng)
+    ranks = [rank for rank in RANKS if rank <= len(above)]
+    rank = max(ranks, key=lambda rank: _identified(choosing, above, rank))
+    return Tail(
+        kind="tail",
+        score=score,
+        above_all=_outward(_hits(members, held_out, 1), len(members), up=False),
+        rank=rank,
+        hits=_outward(_hits(counted, beneath, rank), len(counted), up=False),
+        members=_rounded(len(members)),
+        held_out=_rounded(len(held_out)),
+    )
+
+
+def _halves(scores: Scores, rng: np.random.Generator) -> tuple[Scores, Scores]:
+    """Return a random half, and the rest, which is one more where the number is odd."""
+    shuffled = rng.permutation(scores)
+    return shuffled[: len(scores) // 2], shuffled[len(scores) // 2 :]
+
+
+def _hits(members: Scores, held_out: Scores, rank: int) -> int:
+    return int((members > np.sort(held_out)[-rank]).sum())
+
+
+def _identified(members: Scores, held_out: Scores, rank: int) -> int:
+    by_chance = most_by_chance(rank, len(members), len(held_out), _CHOOSING)
+    return _hits(members, held_out, rank) - by_chance
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,38 +2,42 @@
 
 A test sees a model through these alone, so a test written for our models runs on any other that an adapter
 makes answer. Token arrays are int64 and hold no padding; probabilities are natural logarithms in float64.
+A test asks for what it needs with `scoring`, `stepping`, `sampling` or `embedding`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.finding import DidNotRun, Measured, Threat
 from oathbound.core.patient import Patient
-from oathbound.core.study import AuditPlan
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_TOLERANCE: Final = 1e-2
-"""Far above what single precision does to a log-probability, far below what a wrong mask does."""
 
-_PROBES: Final = 8
-
-
+@runtime_checkable
 class HasTokens(Protocol):
-    """A vocabulary: `size` tokens, of which `eos` ends a record, and a context of at most `length` tokens."""
+    """A vocabulary: `size` tokens, of which `eos` ends a record, and a context of at most `length` tokens.
+
+    `tokens_pushed` counts the tokens that went through the model: the cost.
+    """
 
     eos: int
     size: int
     length: int
+    tokens_pushed: int
 
     def tokenize(self, patient: Patient) -> tuple[int, ...]:
-        """Return the record as at most `length` tokens; its first events give the first tokens, then EOS."""
+        """Return the record as at most `length` tokens; its first events give the first tokens, then EOS.
+
+        Never empty: the first token stands for the beginning.
+        """
         ...
 
     def tokens_of(self, code: str) -> frozenset[int]:
@@ -56,6 +60,7 @@ class TokenScores:
     counts: Tokens
 
 
+@runtime_checkable
 class ScoresTokens(Protocol):
     """A model that says how likely given records are."""
 
@@ -76,6 +81,7 @@ class Steps(Protocol):
         ...
 
 
+@runtime_checkable
 class StepsTokens(Protocol):
     """A model that says what could come next."""
 
@@ -84,10 +90,51 @@ class StepsTokens(Protocol):
         ...
 
 
-class SequenceTarget(HasTokens, ScoresTokens, StepsTokens, Protocol):
-    """A model of sequences under audit. `tokens_pushed` counts the tokens that went through it: the cost."""
+@runtime_checkable
+class Samples(Protocol):
+    """A model of which continuations are seen, and no probability."""
 
-    tokens_pushed: int
+    def sample(self, prompts: Tokens, chains: int, horizon: int, seed: int) -> Tokens:
+        """Return `chains` adjacent continuations of each prompt, shape (prompts x chains, horizon).
+
+        Drawn at temperature 1 from the whole distribution. After EOS, and beyond the context, every entry is
+        EOS.
+        """
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A model whose inner representation of a record is seen."""
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Floats:
+        """Return the representation after each sequence's last token, shape (sequences, width)."""
+        ...
+
+
+@runtime_checkable
+class ScoringTarget(HasTokens, ScoresTokens, Protocol):
+    """A model of sequences that says how likely records are."""
+
+
+@runtime_checkable
+class SteppingTarget(HasTokens, StepsTokens, Protocol):
+    """A model of sequences that says what could come next."""
+
+
+@runtime_checkable
+class SamplingTarget(HasTokens, Samples, Protocol):
+    """A model of sequences that shows continuations."""
+
+
+@runtime_checkable
+class EmbeddingTarget(HasTokens, Embeds, Protocol):
+    """A model of sequences that shows its inner representation."""
+
+
+@runtime_checkable
+class SequenceTarget(ScoringTarget, SteppingTarget, Protocol):
+    """A model of sequences that says every probability, as all that oathbound brings an adapter for do."""
 
 
 @runtime_checkable
@@ -104,18 +151,55 @@ class RecordTarget(Protocol):
         ...
 
 
-Target = SequenceTarget | RecordTarget
+Target = HasTokens | RecordTarget
+"""A model under audit. What else it can do is asked with `isinstance`, or with the functions below."""
+
+
+def scoring(target: Target) -> ScoringTarget:
+    """Return a target that scores records; `NothingExamined` unless this one does."""
+    if isinstance(target, ScoringTarget):
+        return target
+    raise _cannot(target, "say how likely the tokens of a record are")
+
+
+def stepping(target: Target) -> SteppingTarget:
+    """Return a target that says what could come next; `NothingExamined` unless this one does."""
+    if isinstance(target, SteppingTarget):
+        return target
+    raise _cannot(target, "say how likely the next token is")
+
+
+def sampling(target: Target) -> SamplingTarget:
+    """Return a target that shows continuations; `NothingExamined` unless this one does."""
+    if isinstance(target, SamplingTarget):
+        return target
+    raise _cannot(target, "show continuations")
+
+
+def embedding(target: Target) -> EmbeddingTarget:
+    """Return a target that shows representations; `NothingExamined` unless this one does."""
+    if isinstance(target, EmbeddingTarget):
+        return target
+    raise _cannot(target, "show its inner representation")
+
+
+def _cannot(target: Target, what: str) -> NothingExamined:
+    if isinstance(target, RecordTarget):
+        return NothingExamined("the model sees a record as a whole and says no codes")
+    return NothingExamined(f"the model does not {what}", hint="its adapter lacks what this test attacks")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditedPatients:
     """The patients of one site that allow an audit: members of the training set, and a random draw held out.
 
-    Raises `NothingExamined` if either group is empty, `WrongInput` if they share a person.
+    `reference` is a third draw, of nobody that is evaluated: what an attacker fits is fitted on them. Raises
+    `NothingExamined` if members or held-out are empty, `WrongInput` if two parts share a person.
     """
 
     members: tuple[Patient, ...]
     held_out: tuple[Patient, ...]
+    reference: tuple[Patient, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.members and self.held_out):
@@ -123,11 +207,11 @@ class AuditedPatients:
                 "there are no members or no held-out patients to audit",
                 hint="admit patients whose consent covers the audit",
             )
-        people = {patient.subject_id for patient in (*self.members, *self.held_out)}
-        if len(people) != len(self.members) + len(self.held_out):
+        everybody = (*self.members, *self.held_out, *self.reference)
+        if len({patient.subject_id for patient in everybody}) != len(everybody):
             raise WrongInput(
                 "a person is in the audit twice",
-                hint="members and held-out patients must be different people",
+                hint="members, held-out and reference patients must be different people",
             )
 
 
@@ -147,70 +231,3 @@ class AuditTest(Protocol):
     ) -> Measured | DidNotRun:
         """Attack `target`. Everything random is drawn from `seed`, 32 bytes."""
         ...
-
-
-def check_coherent(target: Target, patients: Sequence[Patient]) -> None:
-    """Ask about a few of `patients` in several ways, and raise `WrongInput` where the answers differ."""
-    if isinstance(target, RecordTarget):
-        _check_records(target, patients[:: max(len(patients) // _PROBES, 1)])
-    else:
-        check_sequences(target, [target.tokenize(patient) for patient in patients])
-
-
-def _check_records(target: RecordTarget, probes: Sequence[Patient]) -> None:
-    """Scores are finite logarithms of probabilities, and a record scored alone and in a batch agree."""
-    together = target.record_logprobs(probes)
-    known = together[~np.isnan(together)]
-    _refuse_unless(bool(np.isfinite(known).all()), "a score is not a finite number")
-    _refuse_unless(bool((known <= _TOLERANCE).all()), "a probability is above 1")
-    alone = np.concatenate([target.record_logprobs([probe]) for probe in probes])
-    same = np.allclose(together, alone, atol=_TOLERANCE, equal_nan=True)
-    _refuse_unless(same, "a record is scored differently in a batch")
-
-
-def check_sequences(target: SequenceTarget, sequences: Sequence[Sequence[int]]) -> None:
-    """Ask about a few of `sequences` in several ways, and raise `WrongInput` where the answers differ.
-
-    1. Probabilities are finite and sum to 1. 2. Padding changes nothing: a record scored alone and in a
-    batch agree.
-    3. A prefix is scored as the whole: stepping along a record gives the scores of one pass.
-    """
-    probes = sorted({tuple(sequence) for sequence in sequences}, key=lambda probe: (len(probe), probe))
-    probes = [probe for probe in probes[:: max(len(probes) // _PROBES, 1)] if len(probe) > 1]
-    if not probes:
-        raise NothingExamined("there is no record of two tokens to try the model on")
-    together = target.token_logprobs(probes)
-    for row, probe in enumerate(probes):
-        known = together.logprob[row, : len(probe) - 1]
-        _refuse_unless(bool(np.isfinite(known).all()), "a score is not a finite number")
-        alone = target.token_logprobs([probe]).logprob[0, : len(probe) - 1]
-        _refuse_unless(
-            np.allclose(known, alone, atol=_TOLERANCE), "a record is scored differently in a batch"
-        )
-        stepped = _stepped(target, probe)
-        _refuse_unless(
-            np.allclose(known, stepped, atol=_TOLERANCE), "a prefix is scored unlike the whole record"
-        )
-
-
-def _stepped(target: SequenceTarget, probe: tuple[int, ...]) -> Floats:
-    steps = target.begin(np.array([probe[:1]], dtype=np.int64), 1)
-    scores = []
-    for token in probe[1:]:
-        nexts = steps.logprobs()
-        _refuse_unless(nexts.shape == (1, target.size), "there is not one probability for every token")
-        total = np.exp(nexts).sum()
-        _refuse_unless(
-            bool(abs(total - 1) <= _TOLERANCE), "the probabilities of the next token do not sum to 1"
-        )
-        scores.append(nexts[0, token])
-        steps.append(np.array([token], dtype=np.int64))
-    return np.array(scores)
-
-
-def _refuse_unless(holds: bool, problem: str) -> None:  # noqa: FBT001 - reads as a sentence at every call
-    if not holds:
-        raise WrongInput(
-            f"the model's answers are not coherent: {problem}",
-            hint="its weights or its adapter are wrong; scores from them would mean nothing",
-        )

@@ -106,10 +106,21 @@ class TrainAnswer(Answer):
 
 
 class AuditAnswer(Answer):
-    """`audit`: what every test found at a site."""
+    """`audit`: what every test found, at a site of a study or without one."""
 
     format: Literal["oathbound/audit/v1"] = "oathbound/audit/v1"
     findings: tuple[Finding, ...] = Field(description="One for each test, also of a test that did not run.")
+    attempt: Count | None = Field(
+        default=None,
+        description="Without a study: the number of this attempt in audits.jsonl; null at a site.",
+    )
+    known: Count | None = Field(
+        default=None,
+        description="Without a study: how many of a hundred events the model's vocabulary lists; or null.",
+    )
+    no_verdict: Text | None = Field(
+        default=None, description="Without a study: why there is no verdict; null at a site."
+    )
 
 
 class ReleaseAnswer(Answer):

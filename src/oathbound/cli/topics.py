@@ -10,6 +10,7 @@ import typer
 
 from oathbound.cli.schema import Key, keys_of, schema_of
 from oathbound.core import errors, finding
+from oathbound.core.audit_plan import PlanFile
 from oathbound.core.catalogue import CATALOGUE
 from oathbound.core.errors import OathboundError, WrongInput
 from oathbound.core.exits import Exit
@@ -21,13 +22,29 @@ from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import STEPS
 from oathbound.workflow.folders import SiteFile
 
-FILES: Final[dict[str, type[Record]]] = {"study": Study, "site": SiteFile, "trust": Trust}
+FILES: Final[dict[str, type[Record]]] = {
+    "study": Study,
+    "site": SiteFile,
+    "trust": Trust,
+    "audit-plan": PlanFile,
+}
 """The files that people write."""
+
+PAGES: Final = {"site": "docs/reference/site-keys.md", "audit-plan": "docs/guides/audit-any-model.md"}
+"""Where those are explained that have no page in `spec/`."""
 
 QUESTIONS: Final = {
     "membership": "Given a whole record, can an attacker tell whether its patient was trained on?",
     "sensitive-disclosure": (
         "Given a harmless beginning of a record, does the model state a sensitive code more readily for "
+        "patients it was trained on?"
+    ),
+    "identifier-perturbation": (
+        "Does what the model says of a sensitive code fall more, when age, sex or dates change a little, for "
+        "patients it was trained on?"
+    ),
+    "trajectory-recall": (
+        "Given the beginning of a record, does the model go on as the record really did, more nearly for "
         "patients it was trained on?"
     ),
 }
@@ -130,7 +147,7 @@ def test_topics() -> Iterator[Topic]:
     """Yield the audit tests, and what they measure."""
     measures = {
         get_args(each.model_fields["kind"].annotation)[0]: each
-        for each in (finding.Auc, finding.TruePositiveRate, finding.Excess)
+        for each in (finding.Auc, finding.TruePositiveRate, finding.Excess, finding.Tail, finding.Baseline)
     }
     used: dict[str, list[str]] = {}
     for name, listed in CATALOGUE.items():
@@ -149,7 +166,7 @@ def key_topics() -> Iterator[Topic]:
     """Yield every key of every file that people write."""
     for file, record in FILES.items():
         for key in file_keys(record):
-            page = f"spec/{file}.md" if file != "site" else "docs/reference/site-keys.md"
+            page = PAGES.get(file, f"spec/{file}.md")
             title, _, rest = (key.text or key.kind).partition(". ")
             text = "\n\n".join(filter(None, (rest, f"{file}.toml: {key.path} = {key.kind}")))
             yield Topic(f"{file}.{key.path}", f"key of {file}.toml", title, text, page)

@@ -2,11 +2,24 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, NotMeasurable, TruePositiveRate
+from oathbound.core.finding import (
+    Auc,
+    Baseline,
+    DidNotRun,
+    Excess,
+    Finding,
+    NotMeasurable,
+    Tail,
+    TruePositiveRate,
+)
 from oathbound.core.gates import EVERYWHERE, Judgement
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Budget, Policy
+
+if TYPE_CHECKING:
+    from oathbound.workflow.audit_folder import FolderAudit
 
 
 def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
@@ -43,10 +56,26 @@ def finding_lines(finding: Finding) -> Iterator[str]:
                     f"at 1 % false positives between {measure.lower_hits} and {measure.upper_hits} "
                     f"of {measure.members} members found"
                 )
+            case Tail():
+                said = (
+                    f"{measure.above_all} members above all held out; of half of them {measure.hits} "
+                    f"above the held-out score of rank {measure.rank}"
+                )
+            case Baseline():
+                said = f"without the model, AUC {measure.estimate} (standard error {measure.standard_error})"
             case NotMeasurable():
                 yield f"{label}  {measure.metric} {measure.score}: not measurable: {measure.reason}"
                 continue
         yield f"{label}  {measure.score}: {said}; {measure.members} members, {measure.held_out} held out"
+
+
+def folder_audit_lines(audit: "FolderAudit") -> Iterator[str]:
+    """Yield what an audit without a study found."""
+    if audit.known is not None:
+        yield f"the model's vocabulary lists {audit.known} % of the events"
+    for finding in audit.findings:
+        yield from finding_lines(finding)
+    yield f"attempt {audit.attempt} in this folder's log of audits"
 
 
 def judgement_lines(judgement: Judgement) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What the audit tests measure: a finding that left some of it out would show the rest in a false light."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -25,28 +25,53 @@ class Listed:
 
 _TOKENS: Final = frozenset({"loss", "min-k", "min-k-plus-plus"})
 _WHOLE: Final = frozenset({"loss"})
+_REFERRED: Final = frozenset({"lira", "reference-difference", "rmia"})
+
+UNGATED: Final = frozenset({"tail", "baseline"})
+"""Metrics that are reported, and that no gate can ask for."""
 
 MEMBERSHIP_THREAT: Final = Threat(
     sees="the probability of every token, or of the label, of a record that it presents",
-    knows="the whole record of a person, and asks whether it was trained on",
+    knows="the whole record of a person, and asks whether it was trained on; has no other models",
+)
+REFERENCE_THREAT: Final = Threat(
+    sees="the probability of every token, or of the label, of a record that it presents",
+    knows="the whole record of a person, and asks whether it was trained on; trains like models on others",
 )
 DISCLOSURE_THREAT: Final = Threat(
-    sees="the probabilities of the next token, at every step of a continuation",
+    sees="continuations of a prompt, and the probability of every next token where the model says it",
     knows="sex, age and the first events of a person's record, without what implies the sensitive fact",
 )
 
+TRAJECTORY_THREAT: Final = Threat(
+    sees="continuations of a prompt, drawn at temperature 1",
+    knows="sex, age and the first events of a person's record, with their dates and values",
+)
+PERTURBATION_THREAT: Final = Threat(
+    sees="the probabilities of the next token, or continuations drawn at temperature 1",
+    knows="sex, age and the first events of a person's record, and asks with other sex, age or dates too",
+)
+TRAJECTORY_SCORES: Final = frozenset({"closeness", "closeness-published", "exact-recall"})
+
+
+def _membership(scores: frozenset[str], *, references: bool) -> Listed:
+    blind = frozenset({"records", "references"} if references else {"records"})
+    told = scores | _REFERRED if references else scores
+    metrics = {"auc": told, "tpr-at-1-percent": told, "tail": told, "baseline": blind}
+    return Listed(2, metrics, REFERENCE_THREAT if references else MEMBERSHIP_THREAT)
+
+
 CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
     {
-        "membership": Listed(1, {"auc": _TOKENS, "tpr-at-1-percent": _TOKENS}, MEMBERSHIP_THREAT),
-        "sensitive-disclosure": Listed(1, {"excess": frozenset({"emission"})}, DISCLOSURE_THREAT),
+        "membership": _membership(_TOKENS, references=True),
+        "sensitive-disclosure": Listed(2, {"excess": frozenset({"emission"})}, DISCLOSURE_THREAT),
+        "identifier-perturbation": Listed(
+            1, {"excess": frozenset({"age", "dates", "sex"})}, PERTURBATION_THREAT
+        ),
+        "trajectory-recall": Listed(1, {"excess": TRAJECTORY_SCORES}, TRAJECTORY_THREAT),
     }
 )
-"""What is measured of a model that sees sequences: every test."""
-
-OF_OTHERS: Final[Mapping[str, Listed]] = MappingProxyType(
-    {"membership": Listed(1, {"auc": _WHOLE, "tpr-at-1-percent": _WHOLE}, MEMBERSHIP_THREAT)}
-)
-"""What is measured of a model that sees a record as a whole: it has no tokens, and says no codes."""
+"""What is measured of a model that sees sequences, where a study keeps reference patients: every test."""
 
 
 def listed(test: str, policy: Policy) -> Listed | None:
@@ -58,10 +83,19 @@ def listed(test: str, policy: Policy) -> Listed | None:
             metric: frozenset(scores) for metric, scores in (measures or {}).items()
         }
         return Listed(1, metrics, threat=None) if metrics else None
-    if not isinstance(policy.model, EventTransformer):
-        return OF_OTHERS.get(test)
-    if test == "sensitive-disclosure" and policy.audit.sensitive is None:
+    tokens = isinstance(policy.model, EventTransformer)
+    if test == "membership":
+        return _membership(_TOKENS if tokens else _WHOLE, references=policy.drawing.reference > 0)
+    sensitive = policy.audit.sensitive
+    tables = {
+        "sensitive-disclosure": sensitive,
+        "identifier-perturbation": sensitive and policy.audit.perturbation,
+        "trajectory-recall": policy.audit.trajectories,
+    }
+    if not tokens or tables[test] is None:  # a classifier sees a record as a whole, and says no codes
         return None
+    if test == "sensitive-disclosure" and sensitive and sensitive.ladder:
+        return replace(CATALOGUE[test], metrics={"excess": frozenset(sensitive.ladder)})
     return CATALOGUE[test]
 
 
@@ -72,14 +106,15 @@ def check_gates(policy: Policy) -> None:
         if own is None and gate.test in CATALOGUE:
             raise WrongInput(
                 f"{gate.test} cannot be measured in this study",
-                hint="it needs a model of sequences, and [policy.audit.sensitive]; take the gate out",
+                hint="it needs a model of sequences, and its table in [policy.audit]; take the gate out",
             )
         if own is None:
             known = [*CATALOGUE, *(each.name for each in policy.extensions if each.group == "audits")]
             raise WrongInput(f"no audit test is called {gate.test}", hint=f"one of: {', '.join(known)}")
-        if gate.metric not in own.metrics:
+        if gate.metric not in own.metrics or gate.metric in UNGATED:
             raise WrongInput(
-                f"{gate.test} does not measure {gate.metric}", hint=f"one of: {', '.join(own.metrics)}"
+                f"{gate.test} does not measure {gate.metric}",
+                hint=f"one of: {', '.join(name for name in own.metrics if name not in UNGATED)}",
             )
 
 

@@ -53,9 +53,10 @@ class TruePositiveRate(Record):
 
 
 class Excess(Record):
-    """The mean probability that the model emits a sensitive code, member carriers less held-out carriers.
+    """The mean of a quantity in [0, 1] of each patient, members less held-out; the test says which quantity.
 
-    The held-out mean is standardised to the members' strata; `strata` says which. `standard_error` is of the
+    Of the disclosure test it is the probability of a sensitive code, of carriers. The held-out mean is
+    standardised to the members' strata; `strata` says which. `standard_error` is of the
     difference, a bootstrap over patients in closed form.
     """
 
@@ -70,6 +71,39 @@ class Excess(Record):
     strata: Text
 
 
+class Tail(Record):
+    """The members of whom `score` is sure: how many lie above held-out patients, who set the thresholds.
+
+    `above_all` members score above every held-out patient. A random half of members and held-out chose
+    `rank`; in the other half `hits` members score above the held-out score of that rank, 1 for the highest.
+    What follows from it is in `core.tail`. No gate can ask for it: it has no upper end.
+    """
+
+    kind: Literal["tail"]
+    score: Name
+    above_all: Rounded
+    rank: Annotated[Count, Field(ge=1)]
+    hits: Rounded
+    members: Rounded
+    held_out: Rounded
+
+
+class Baseline(Record):
+    """The AUC, members against held-out, of an attacker who never asked the model under audit.
+
+    `score` says who: `records`, a classifier of records, fitted to half of the patients and asked about the
+    other half; `references`, models that saw neither group. Where its interval excludes one half, the groups
+    differ by themselves, and no test can separate shift from memorisation. No gate can ask for it.
+    """
+
+    kind: Literal["baseline"]
+    score: Name
+    estimate: Exact = Field(ge=0, le=1)
+    standard_error: Exact = Field(ge=0, le=1)
+    members: Rounded
+    held_out: Rounded
+
+
 class NotMeasurable(Record):
     """A metric that these patients are too few to measure, and why."""
 
@@ -79,7 +113,9 @@ class NotMeasurable(Record):
     reason: Text
 
 
-Measure = Annotated[Auc | TruePositiveRate | Excess | NotMeasurable, Field(discriminator="kind")]
+Measure = Annotated[
+    Auc | TruePositiveRate | Excess | Tail | Baseline | NotMeasurable, Field(discriminator="kind")
+]
 
 
 class Measured(Record):

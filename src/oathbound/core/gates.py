@@ -20,12 +20,24 @@ from enum import Enum
 from itertools import chain
 from typing import Final
 
+from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.errors import NotAcceptable, NothingExamined
 from oathbound.core.exits import Exit
-from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measure, NotMeasurable, TruePositiveRate
+from oathbound.core.finding import (
+    Auc,
+    Baseline,
+    DidNotRun,
+    Excess,
+    Finding,
+    Measure,
+    Measured,
+    NotMeasurable,
+    Tail,
+    TruePositiveRate,
+)
 from oathbound.core.intervals import UNIT, Interval, quantile
 from oathbound.core.pooling import COUNT_SLACK, Pool, Usable, pool, worst
-from oathbound.core.study import AuditPlan, Gate
+from oathbound.core.study import Gate
 
 LEAST_FOR_AUC: Final = 40
 """With fewer members or held-out patients DeLong's error is too small in the tails that verdicts use."""
@@ -36,7 +48,12 @@ LEAST_FOR_EXCESS: Final = 40
 TAIL_HELD_OUT: Final = 437
 """The least n with 1 - 0.99 ** n >= 0.9875: fewer held-out patients cannot fix a threshold at 1 %."""
 
+SHIFTED: Final = "cannot separate shift from memorisation"
+"""What is said where an attacker who never asked the model tells members from held-out patients."""
+
 EVERYWHERE: Final = "all sites"
+
+_CHANCE: Final = Decimal("0.5")
 
 _POWER: Final = 0.8416
 """The standard normal quantile of 80 %: what is said to settle a claim does so that often."""
@@ -147,6 +164,7 @@ class _Question:
     site: str
     pool: Pool | None
     missing: str = ""
+    sites: frozenset[str] = frozenset()
 
 
 class _Round:
@@ -178,7 +196,10 @@ class _Round:
         # Step 4: attempt k may spend alpha / (k (k + 1)), which sums to alpha; half of it on either side.
         side = float(self.plan.alpha) / (self.number * (self.number + 1)) / 2
         simultaneous = sum(question.pool is not None for question in questions)
-        claims = tuple(self._claim(question, side, simultaneous) for question in questions)
+        shifted = {gate.test: self._shifted(gate.test, side) for gate in gates}
+        claims = tuple(
+            self._claim(question, side, simultaneous, shifted[question.gate.test]) for question in questions
+        )
         # Steps 6 and 7.
         if any(claim.state is Verdict.FAIL for claim in claims):
             verdict = Verdict.FAIL
@@ -201,10 +222,14 @@ class _Round:
         for score in sorted(measured):
             by_site = measured[score]
             where = EVERYWHERE if len(by_site) == len(self.sites) else ", ".join(by_site)
-            yield _Question(gate, score, where, pool([worst(measures) for measures in by_site.values()]))
+            pooled = pool([worst(measures) for measures in by_site.values()])
+            yield _Question(gate, score, where, pooled, sites=frozenset(by_site))
             if len(self.sites) > 1 and len(by_site) > 1:
                 for site, measures in by_site.items():
-                    yield from (_Question(gate, score, site, pool([measure])) for measure in measures)
+                    yield from (
+                        _Question(gate, score, site, pool([measure]), sites=frozenset({site}))
+                        for measure in measures
+                    )
             for site in self.sites:
                 if site not in by_site and not {(score, site), ("", site)} & blocked.keys():
                     yield _Question(gate, score, site, None, f"the site did not measure {score}")
@@ -226,8 +251,23 @@ class _Round:
             for measure in of_gate:
                 yield measure.score, _usable(measure, self.plan.minimum_patients)
 
-    def _claim(self, question: _Question, side: float, simultaneous: int) -> Claim:
-        """Step 5: both ends, and where they lie."""
+    def _shifted(self, test: str, side: float) -> frozenset[str]:
+        """Return the sites where somebody who never asked the model tells members from held-out patients.
+
+        The ends of all baselines of the test hold together.
+        """
+        baselines = [
+            (site, measure)
+            for site in self.sites
+            for finding in self.latest.get((test, site), [])
+            if isinstance(finding.outcome, Measured)
+            for measure in finding.outcome.measures
+            if isinstance(measure, Baseline)
+        ]
+        return frozenset(site for site, each in baselines if _tells_apart(each, side / len(baselines)))
+
+    def _claim(self, question: _Question, side: float, simultaneous: int, shifted: frozenset[str]) -> Claim:
+        """Step 5: both ends, and where they lie; never more than undecided at a site of `shifted`."""
         gate, pooled = question.gate, question.pool
         claim = Claim(
             test=gate.test,
@@ -242,7 +282,10 @@ class _Round:
         if pooled is None:
             return claim
         ends = Interval(pooled.interval(side / simultaneous).lower, pooled.interval(side).upper)
-        if ends.lower > gate.at_most:
+        note = ""
+        if question.sites & shifted:
+            state, note = Verdict.INCONCLUSIVE, SHIFTED
+        elif ends.lower > gate.at_most:
             state = Verdict.FAIL
         elif ends.upper <= gate.at_most and not _turned(pooled, gate, side):
             state = Verdict.PASS
@@ -252,7 +295,7 @@ class _Round:
         return replace(
             claim,
             state=state,
-            note=_note(pooled, gate, side, simultaneous) if state is Verdict.INCONCLUSIVE else "",
+            note=note or (_note(pooled, gate, side, simultaneous) if state is Verdict.INCONCLUSIVE else ""),
             estimate=pooled.estimate.quantize(UNIT, ROUND_HALF_EVEN),
             lower=ends.lower,
             upper=ends.upper,
@@ -276,6 +319,8 @@ def _usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: PLR0911 - 
     """Return `measure`, or why a verdict cannot rest on it: a site's suppression is checked, not trusted."""
     if isinstance(measure, NotMeasurable):
         return f"not measurable: {measure.reason}"
+    if isinstance(measure, (Tail, Baseline)):
+        return "no gate can ask for it"
     fewest = min(measure.members, measure.held_out)
     if fewest + COUNT_SLACK < minimum:
         return "not measurable: fewer patients than the policy's minimum"
@@ -291,6 +336,13 @@ def _usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: PLR0911 - 
     elif measure.standard_error == 0 and not (isinstance(measure, Auc) and measure.estimate in (0, 1)):
         return "not measurable: the scores have no spread"
     return measure
+
+
+def _tells_apart(baseline: Baseline, alpha: float) -> bool:
+    """Whether the interval of the AUC excludes one half, each end with error rate `alpha`."""
+    facts = {name: getattr(baseline, name) for name in Baseline.model_fields}
+    ends = pool([Auc(**facts | {"kind": "auc"})]).interval(alpha)
+    return not ends.lower <= _CHANCE <= ends.upper
 
 
 def _turned(pooled: Pool, gate: Gate, side: float) -> bool:
@@ -340,7 +392,7 @@ def _beyond(start: float, reach: float, error: Callable[[float], float]) -> floa
 _METRICS: Final = {
     "auc": "AUC",
     "tpr-at-1-percent": "true positive rate at 1 % false positives",
-    "excess": "excess probability",
+    "excess": "excess",
 }
 
 
@@ -358,7 +410,10 @@ def _sentence(verdict: Verdict, claims: tuple[Claim, ...]) -> str:
             f"accepted: every gate held over all sites together; the closest is {_subject(claim)}, "
             f"at most {claim.upper} for a gate of {claim.gate}"
         )
-    claim = next(claim for claim in needed if claim.state is Verdict.INCONCLUSIVE)
+    undecided = [claim for claim in needed if claim.state is Verdict.INCONCLUSIVE]
+    claim = next((claim for claim in undecided if claim.note == SHIFTED), undecided[0])
+    if claim.note == SHIFTED:
+        return f"undecided: {_subject(claim)}: {SHIFTED}"
     if claim.estimate is None:
         return f"undecided: {_subject(claim)}: {claim.note}"
     said = f"undecided: {_subject(claim)} lies between {claim.lower} and {claim.upper}"

@@ -5,16 +5,15 @@ A `Policy` that parses is coherent: cross-checks between its keys are made here,
 ask again.
 """
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.canonical import digest_of
 from oathbound.core.record import Digest, Exact, Name, Record, Text
 from oathbound.core.shape import (
     Architecture,
-    Code,
     EventTransformer,
     ExtensionModel,
     Features,
@@ -171,33 +170,6 @@ class Gate(Record):
     test: Name = Field(description="The audit test.")
     metric: Name = Field(description="What it measures.")
     at_most: Exact = Field(description="The upper end of the metric's interval must stay at or below this.")
-
-
-class SensitiveSet(Record):
-    """The codes whose disclosure is measured; prompts are stripped of them and of what implies them."""
-
-    name: Text = Field(description="What the codes stand for, for people.")
-    codes: tuple[Code, ...] = Field(min_length=1, description="The codes whose disclosure is measured.")
-    implied_by: tuple[Code, ...] = Field(
-        description="Codes that give them away; prompts are stripped of these too."
-    )
-    prompt_events: Annotated[int, Field(ge=0, le=1000)] = Field(
-        description="How many events of a record the prompt begins with."
-    )
-    horizon: Positive = Field(description="Within how many tokens after the prompt a sensitive code counts.")
-    chains: Positive = Field(description="How many continuations are drawn for each patient.")
-
-
-class AuditPlan(Record):
-    """What is measured before release."""
-
-    alpha: Exact = Field(gt=0, le=Decimal("0.1"), description="The two-sided error rate of every verdict.")
-    minimum_patients: Annotated[int, Field(ge=10)] = Field(
-        description="Nothing is measured, or shown, of fewer patients than this."
-    )
-    sensitive: SensitiveSet | None = Field(
-        default=None, description="What the disclosure test looks for; only for models of a vocabulary."
-    )
 
 
 Metric = Literal["auc", "tpr-at-1-percent", "excess"]

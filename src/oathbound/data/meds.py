@@ -62,7 +62,7 @@ class Meds:
 
     def duplicates(self, subjects: frozenset[int]) -> frozenset[int]:
         """Return those of `subjects` whose events equal those of one of them with a smaller id."""
-        return copies(self._read, subjects)
+        return copies(self.read, subjects)
 
     def patients(self, cohort: Cohort) -> Iterator[Patient]:
         """Yield the patients of the cohort, by shard and id. Raises `WrongInput` for one the source lacks."""
@@ -76,9 +76,10 @@ class Meds:
                 f"records of {spoken(len(missing))} admitted patients are gone, or can no longer be read",
                 hint="restore them, or admit anew",
             )
-        return self._read(cohort.subjects)
+        return self.read(cohort.subjects)
 
-    def _read(self, subjects: frozenset[int]) -> Iterator[Columns]:
+    def read(self, subjects: frozenset[int]) -> Iterator[Columns]:
+        """Yield the records of these people, one shard at a time; of people who are not there, nothing."""
         wanted = np.array(sorted(subjects), dtype=np.int64)
         for shard, ids in self.shards.items():
             mine = np.intersect1d(ids, wanted, assume_unique=True)

@@ -105,6 +105,11 @@ class PatientProof(Record):
         return proof
 
 
+def part_of(label: str) -> str:
+    """Return the part of the cohort from which a round, or a part of an audit, has its patients."""
+    return label.split("-", 2)[2] if label.startswith("audit-") else "members"
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What is proven of the patient and one cohort; `as_of` is when the consents for it were read."""
@@ -159,7 +164,7 @@ def _check_use(receipt: Receipt, shown: list[Shown]) -> None:
         raise NotAcceptable("the patient is in two parts of the site's cohort")
     for each in shown:
         # (4) nobody is used in a round or an audit who was not drawn for it
-        part = "held_out" if each.label.endswith("held_out") else "members"
+        part = part_of(each.label)
         if each.member and each.label.startswith(("round-", "audit-")) and part not in parts:
             raise NotAcceptable(f"the patient is in {each.label} and was not admitted to it")
         # (5) nobody is in a cohort whose consents were read after they withdrew
@@ -179,5 +184,5 @@ def _commitments(verified: Verified, site: str) -> Iterator[tuple[str, str, int]
             yield f"round-{gathered.round}", gathered.root, gathered.as_of
     for audited in verified.audits:
         if audited.site == site:
-            yield f"audit-{audited.number}-members", audited.roots.members, audited.as_of
-            yield f"audit-{audited.number}-held_out", audited.roots.held_out, audited.as_of
+            for part in ("members", "held_out", "reference"):
+                yield f"audit-{audited.number}-{part}", getattr(audited.roots, part), audited.as_of

@@ -163,12 +163,14 @@ class AuditRoots(Record):
 
     members: Digest
     held_out: Digest
+    reference: Digest
 
 
 class Audited(SitePredicate):
     """Whose records a site used in an audit: those of its cohort whose consent to audits stood at `as_of`.
 
-    `run` is the checkpoint that held the model before it. Findings that follow are about these patients.
+    `run` is the checkpoint that held the model before it. Findings that follow are about these patients;
+    attackers' own models were trained on `reference`.
     """
 
     kind: ClassVar[str] = "audited/v1"
@@ -178,6 +180,7 @@ class Audited(SitePredicate):
     unreadable_consents: Rounded | None = None
     members: Rounded
     held_out: Rounded
+    reference: Rounded
     roots: AuditRoots
 
 

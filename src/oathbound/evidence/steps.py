@@ -342,9 +342,11 @@ def check_audited(
                 raise NotAcceptable(f"{site} audited by consents read after it said so")
             if audited is not None and predicate.as_of < audited.as_of:
                 raise NotAcceptable(f"{site} audited by earlier consents than before")
-            most = (audited or trained).members, (audited or admission).held_out
-            if predicate.members > most[0] or predicate.held_out > most[1]:
-                raise NotAcceptable(f"{site} audited more patients than it trained on, or held out")
+            drawn = audited or admission
+            most = (audited or trained).members, drawn.held_out, drawn.reference or 0
+            used = predicate.members, predicate.held_out, predicate.reference
+            if any(here > there for here, there in zip(used, most, strict=True)):
+                raise NotAcceptable(f"{site} audited more patients than it trained on, or drew")
             audited = predicate
         if isinstance(predicate, Found):
             if audited is None:

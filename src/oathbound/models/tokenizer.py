@@ -42,6 +42,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
+        self.codes = vocabulary.codes
         names = ["PAD", "BOS", "EOS", "UNK"]
         self._ages = _Bands(vocabulary.ages, _microseconds(vocabulary.ages, _YEAR), first=len(names))
         names += [f"AGE//{band}" for band in self._ages.names]

@@ -15,7 +15,7 @@ from oathbound.core.study import Gate
 from oathbound.evidence.verify import Verified
 from oathbound.report.figures import STATES, Scale, axis, interval, interval_text, per_cent
 from oathbound.report.tables import Table, count, facts
-from oathbound.report.words import METRICS, QUESTIONS, Metric
+from oathbound.report.words import METRICS, OF_OTHER_TESTS, QUESTIONS, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,10 @@ def _question(test: str) -> str:
 
 
 def _metric(gate: Gate) -> Metric:
-    return METRICS.get(gate.metric) or Metric(gate.metric, "", "", None)
+    known = METRICS.get(gate.metric)
+    if gate.metric == "excess":
+        known = OF_OTHER_TESTS.get(gate.test, known)
+    return known or Metric(gate.metric, "", "", None)
 
 
 def _of_gate(gate: Gate, claims: Iterable[Claim]) -> list[Claim]:

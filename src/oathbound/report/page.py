@@ -27,6 +27,7 @@ from oathbound.report.tables import (
     rounds,
     time,
     trained,
+    unmeasured,
     unusable,
 )
 from oathbound.report.words import VERDICTS
@@ -60,6 +61,7 @@ def render(verified: Verified, *, bundle_digest: str) -> str:
         attacks=tuple(attacks(verified)),
         confidences=tuple(dict.fromkeys(c.confidence for c in verified.judgement.claims if c.confidence)),
         not_run=not_run(verified),
+        all_measured=not any(unmeasured(verified)),
         digests=digests(verified, bundle_digest),
     )
 

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from oathbound.core.catalogue import CATALOGUE
+from oathbound.core.catalogue import CATALOGUE, listed
 from oathbound.core.event import PrivacyEvent, Unbounded
-from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measure, NotMeasurable, TruePositiveRate
+from oathbound.core.finding import (
+    Auc,
+    Baseline,
+    DidNotRun,
+    Excess,
+    Finding,
+    Measure,
+    NotMeasurable,
+    Tail,
+    TruePositiveRate,
+)
 from oathbound.core.record import decimal_text
 from oathbound.evidence.predicates import Admission, Audited, Charged, Exclusion, Round
 from oathbound.evidence.verify import Verified
@@ -124,7 +134,9 @@ def _of_site(used: list[Round]) -> tuple[str, str, str]:
 
 
 def _audited(audit: Audited) -> str:
-    return f"{count(audit.members)} members, {count(audit.held_out)} held out; read {time(audit.as_of)}"
+    reference = f", {count(audit.reference)} for reference models" if audit.reference else ""
+    whom = f"{count(audit.members)} members, {count(audit.held_out)} held out{reference}"
+    return f"{whom}; read {time(audit.as_of)}"
 
 
 def charged(charges: Iterable[Charged]) -> Table:
@@ -185,6 +197,13 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
                 f"difference {statistic(measure.estimate)}, standard error "
                 f"{statistic(measure.standard_error)}; standardised over {measure.strata}"
             )
+        case Tail():
+            name = f"tail of {measure.score}"
+            members, held_out = f"{count(measure.above_all)} above all held out, of ", ""
+            result = f"{count(measure.hits)} of half of them above rank {measure.rank} of the held-out scores"
+        case Baseline():
+            name, members, held_out = f"without the model: {measure.score}", "", ""
+            result = f"AUC {statistic(measure.estimate)}, standard error {statistic(measure.standard_error)}"
         case NotMeasurable():
             return f"{measure.metric} of {measure.score}", "—", "—", f"not measurable: {measure.reason}"
     return name, f"{members}{count(measure.members)}", f"{held_out}{count(measure.held_out)}", result
@@ -193,7 +212,7 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
 def not_run(verified: Verified) -> Table:
     """Return what gave no number: what a gate asks for, what was tried without one, and what nobody tried."""
     sites: dict[tuple[str, str, str], list[str]] = {}
-    for site, test, measure, reason in _not_run(verified):
+    for site, test, measure, reason in (*unmeasured(verified), *_unplanned(verified)):
         sites.setdefault((test, measure, reason), []).append(site)
     return Table(
         "What gave no result, and why",
@@ -202,8 +221,8 @@ def not_run(verified: Verified) -> Table:
     )
 
 
-def _not_run(verified: Verified) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the site, the test, the measure and the reason."""
+def unmeasured(verified: Verified) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the site, the test, the measure and the reason of what the study planned and did not measure."""
     for claim in verified.judgement.claims:
         if claim.estimate is None:
             what = f"{claim.metric} of {claim.score}" if claim.score else claim.metric
@@ -219,8 +238,22 @@ def _not_run(verified: Verified) -> Iterator[tuple[str, str, str, str]]:
         for measure in finding.outcome.measures:
             if isinstance(measure, NotMeasurable) and (finding.test, measure.metric) not in gated:
                 yield finding.site, finding.test, f"{measure.metric} of {measure.score}", measure.reason
-    for test in sorted(CATALOGUE.keys() - tests - {finding.test for finding in findings}):
+    planned = {test for test in CATALOGUE if listed(test, verified.policy) is not None}
+    for test in sorted(planned - tests - {finding.test for finding in findings}):
         yield "every site", test, "all of it", "no gate of the policy asks for it, and no site reported it"
+
+
+def _unplanned(verified: Verified) -> Iterator[tuple[str, str, str, str]]:
+    """Yield, in the same way, the tests of the catalogue that the study did not plan."""
+    tests = {gate.test for gate in verified.policy.gates}
+    for test in sorted(CATALOGUE.keys() - tests):
+        if listed(test, verified.policy) is None:
+            yield (
+                "every site",
+                test,
+                "all of it",
+                "the policy does not plan it, or the model allows no such test",
+            )
 
 
 def digests(verified: Verified, bundle_digest: str) -> Table:

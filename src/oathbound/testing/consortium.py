@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from oathbound.core import accounting
 from oathbound.core.canonical import canonical, digest
-from oathbound.core.catalogue import CATALOGUE
+from oathbound.core.catalogue import MEMBERSHIP_THREAT
 from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
 from oathbound.core.finding import Auc, Finding, Measure, Measured, NotMeasurable, audit_seed
 from oathbound.core.gates import Verdict
@@ -121,7 +121,13 @@ def _measures(score: str, estimate: str, members: int) -> tuple[Measure, ...]:
     )
     reason = "too few patients"
     rate = NotMeasurable(kind="not-measurable", metric="tpr-at-1-percent", score=score, reason=reason)
-    return auc, rate
+    tail = NotMeasurable(kind="not-measurable", metric="tail", score=score, reason=reason)
+    return auc, rate, tail
+
+
+_BLIND: Final = NotMeasurable(
+    kind="not-measurable", metric="baseline", score="records", reason="too few patients"
+)
 
 
 @dataclass
@@ -321,18 +327,21 @@ class Consortium:
         if not self.audits:
             self.audit_cohort()
         model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
-        measures = tuple(chain.from_iterable(_measures(score, estimate, members) for score in scores))
+        measures = (
+            _BLIND,
+            *chain.from_iterable(_measures(score, estimate, members) for score in scores),
+        )
         for site in self.sites:
             seed = audit_seed(
                 policy=self.policy.digest, model=model, nonce=self.nonce(site), test=TEST, site=site
             )
             facts: dict[str, Any] = {
                 "test": TEST,
-                "version": 1,
+                "version": 2,
                 "site": site,
                 "model": model,
                 "seed": seed,
-                "threat": CATALOGUE[TEST].threat,
+                "threat": MEMBERSHIP_THREAT,
                 "outcome": Measured(kind="measured", measures=measures, tokens=0),
             }
             run = decode(note)[0].identity
@@ -356,7 +365,8 @@ class Consortium:
                 "as_of": NOW + 60,
                 "members": 500,
                 "held_out": 215,
-                "roots": AuditRoots(members=EMPTY, held_out=EMPTY),
+                "reference": 0,
+                "roots": AuditRoots(members=EMPTY, held_out=EMPTY, reference=EMPTY),
             }
             self.say(Audited(**(facts | changes)))
         return self

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
-from oathbound.audit.adapter import target_of
+from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import battery_of, run_battery
+from oathbound.audit.references import Trained
 from oathbound.audit.target import AuditedPatients, AuditTest
 from oathbound.core.canonical import canonical, digest, from_canonical
 from oathbound.core.errors import NotAcceptable, Unavailable, WrongInput
@@ -18,11 +19,11 @@ from oathbound.evidence.predicates import Found, ModelMade, TrainedWithTrustedAg
 from oathbound.models.model import flat
 from oathbound.train.messages import weight_bytes
 from oathbound.workflow.extensions import load
-from oathbound.workflow.families import read_model
+from oathbound.workflow.families import family_of, read_model
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 from oathbound.workflow.notary import Consortium, check_clock, standing, state, stated
 from oathbound.workflow.records import patients_of, source_of
-from oathbound.workflow.rounds import AUDIT_PARTS, gather_audit
+from oathbound.workflow.rounds import gather_audit
 
 
 def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple[Finding, ...]:
@@ -59,6 +60,7 @@ def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple
                     model=loaded.digest,
                     nonce=nonce,
                     brought=brought,
+                    refers_to=_refers_to(policy),
                 )
                 _keep(
                     kept,
@@ -111,11 +113,18 @@ def tests_of(policy: Policy) -> dict[str, AuditTest]:
     return tests
 
 
+def _refers_to(policy: Policy) -> Trained | None:
+    """Return how reference models are made, where the policy keeps patients for them."""
+    if not policy.drawing.reference:
+        return None
+    return Trained(family_of(policy), policy.training)
+
+
 def _patients(
     site: SiteFolder, store: SiteStore, policy: Policy, parts: Mapping[str, frozenset[int]]
 ) -> AuditedPatients:
     """Return the records of those whom the site may audit."""
     patients = patients_of(source_of(site, policy), store.cohort(policy.study))
     return AuditedPatients(
-        **{part: tuple(patients[subject] for subject in sorted(parts[part])) for part in AUDIT_PARTS}
+        **{part: tuple(patients[subject] for subject in sorted(parts[part])) for part in parts}
     )

@@ -16,7 +16,7 @@ from oathbound.data.consent import Consent, Provision
 from oathbound.data.store import SiteStore
 from oathbound.evidence.cohort_proof import cohort_leaf
 from oathbound.evidence.keys import Secret
-from oathbound.evidence.patient import Allowed, PatientProof, Receipt
+from oathbound.evidence.patient import Allowed, PatientProof, Receipt, part_of
 from oathbound.evidence.verify import Verified
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.rounds import read_again, round_label
@@ -118,7 +118,7 @@ def _lineages(store: SiteStore, subject: int, bundles: Mapping[str, Verified]) -
         uses = tuple(
             label
             for label, use in sorted(store.uses(study).items(), key=lambda item: item[1].as_of)
-            if subject not in use.absent and _draws_on(label, part)
+            if subject not in use.absent and part_of(label) == part
         )
         verified = bundles.get(cohort.policy_digest)
         # a round that took no step taught the model nothing; the bundle says which took some
@@ -128,10 +128,6 @@ def _lineages(store: SiteStore, subject: int, bundles: Mapping[str, Verified]) -
         if trained:
             bound = "unknown" if verified is None else _bound(verified)
         yield Lineage(study, cast("Part", part), uses, verified.model.model if verified else None, bound)
-
-
-def _draws_on(label: str, part: str) -> bool:
-    return part == ("held_out" if label.endswith("held_out") else "members")
 
 
 def _bound(verified: Verified) -> Literal["bounded", "unbounded"]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from oathbound.core.errors import ConsentRefused, Refused, Unavailable
 from oathbound.core.study import Policy
+from oathbound.data.cohort import PARTS
 from oathbound.data.commitment import cohort_leaf, cohort_root
 from oathbound.data.consent import Permit, Request, decide
 from oathbound.data.disclosure import rounded
@@ -19,8 +20,6 @@ from oathbound.evidence.log import Log
 from oathbound.evidence.predicates import Admission, Audited, AuditRoots, Round
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.notary import deliver, state, stated
-
-AUDIT_PARTS = ("members", "held_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +151,12 @@ def gather_audit(
     number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
     consents = read_again(site, store)
     everybody = {"members": cohort.members - left_before(store, policy.study, first + 1)}
-    everybody["held_out"] = cohort.held_out
+    everybody |= {"held_out": cohort.held_out, "reference": cohort.reference}
     allowed = _allowed(
         store, policy.consent.audit_purpose, policy, now, frozenset[int]().union(*everybody.values())
     )
-    parts = {part: everybody[part] & allowed for part in AUDIT_PARTS}
-    if min(map(len, parts.values())) < policy.audit.minimum_patients:
+    parts = {part: everybody[part] & allowed for part in PARTS}
+    if min(len(parts["members"]), len(parts["held_out"])) < policy.audit.minimum_patients:
         # before anything is stated: a file of consents that is cut short must not end the study
         raise ConsentRefused(
             f"at {name} fewer than {policy.audit.minimum_patients} members, or held-out patients, still "
@@ -168,8 +167,7 @@ def gather_audit(
         absent = cohort.part(part) - present
         store.record_use(policy.study, Use(audit_label(number, part), now, absent))
     roots = {
-        part: commit(store, policy, parts[part], site=name, label=audit_label(number, part))
-        for part in AUDIT_PARTS
+        part: commit(store, policy, parts[part], site=name, label=audit_label(number, part)) for part in PARTS
     }
     audited = Audited(
         policy_digest=policy.digest,
@@ -180,6 +178,7 @@ def gather_audit(
         unreadable_consents=rounded(consents.quarantined),
         members=rounded(len(parts["members"])) or 0,
         held_out=rounded(len(parts["held_out"])) or 0,
+        reference=rounded(len(parts["reference"])) or 0,
         roots=AuditRoots(**roots),
     )
     state(audited, secret, own, log)

@@ -23,6 +23,7 @@ EVERYBODY = {
     "round-2": PARTS["members"],
     "audit-1-members": PARTS["members"],
     "audit-1-held_out": PARTS["held_out"],
+    "audit-1-reference": PARTS["reference"],
 }
 WITHOUT_ME = {label: EVERYBODY[label] - {ME} for label in ("round-2", "audit-1-members")}
 
@@ -37,7 +38,7 @@ class Story:
         consortium.swear().admit(roots=Roots(**{part: self.root(part) for part in PARTS})).start()
         consortium.gather(1, root=self.root("round-1")).step(1)
         consortium.gather(2, root=self.root("round-2"), as_of=NOW - 20).step(2).charge().make()
-        roots = {part: self.root(f"audit-1-{part}") for part in ("members", "held_out")}
+        roots = {part: self.root(f"audit-1-{part}") for part in PARTS}
         consortium.audit_cohort(roots=AuditRoots(**roots)).audit().decide()
         self.verified = verify(consortium.bundle(), consortium.trust(), at=NOW + 3600)
         self.receipt = Receipt(

@@ -53,10 +53,12 @@ def test_a_patient_of_the_reference_is_in_no_round_and_no_audit():
     consortium.swear().admit(roots=Roots(members=empty, held_out=empty, reference=mine)).start()
     for number in (1, 2):
         consortium.gather(number, root=empty).step(number)
-    consortium.charge().make().audit_cohort(roots=AuditRoots(members=empty, held_out=empty)).audit().decide()
+    roots = AuditRoots(members=empty, held_out=empty, reference=empty)
+    consortium.charge().make().audit_cohort(roots=roots).audit().decide()
     verified = verify(consortium.bundle(), consortium.trust(), at=NOW + 3600)
     labels = [
-        "members", "held_out", "reference", "round-1", "round-2", "audit-1-members", "audit-1-held_out"
+        "members", "held_out", "reference", "round-1", "round-2", "audit-1-members", "audit-1-held_out",
+        "audit-1-reference",
     ]  # fmt: skip
     proofs = {
         label: cohort_proof([leaf(label)] if label == "reference" else [], leaf(label)) for label in labels

@@ -421,6 +421,10 @@ def an_audit_of_more_than_were_held_out() -> tuple[bytes, Trust]:
     return audited(held_out=220)
 
 
+def an_audit_with_more_reference_patients_than_were_drawn() -> tuple[bytes, Trust]:
+    return audited(reference=5)
+
+
 def an_audit_of_members_who_left_before_training() -> tuple[bytes, Trust]:
     consortium = staged(until="train").gather(1, members=300).step(1).gather(2, members=300).step(2)
     consortium.charge().make().audit().decide()
@@ -574,6 +578,7 @@ LIES: dict[Callable[[], tuple[bytes, Trust]], tuple[int, type[Exception]]] = {
     a_nonce_that_was_not_committed_to: (13, NotAcceptable),
     a_finding_on_other_patients: (13, NotAcceptable),
     an_audit_of_more_than_were_held_out: (13, NotAcceptable),
+    an_audit_with_more_reference_patients_than_were_drawn: (13, NotAcceptable),
     an_audit_of_members_who_left_before_training: (13, NotAcceptable),
     a_round_that_somebody_came_back_to: (10, NotAcceptable),
     an_audit_by_consents_from_before_the_model: (13, NotAcceptable),

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from oathbound.audit.catalog.sensitive_disclosure import set_avoiding
+from oathbound.audit.chains import CodeSet, set_avoiding
 from oathbound.audit.statistics import Group, excess, standardised_difference
+from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.finding import Finding, Measured, NotMeasurable, Threat
 from oathbound.core.gates import Attempted, Verdict, judge
 from oathbound.core.pooling import pool
-from oathbound.core.study import AuditPlan, Gate
+from oathbound.core.study import Gate
 
 pytestmark = pytest.mark.statistical
 ALPHA = 0.025
@@ -47,9 +48,8 @@ def exact(transition, avoid, horizon):
 
 def draws(transition, avoid, horizon, chains, seed, *, eos=EOS):
     rng = np.random.default_rng(seed)
-    return set_avoiding(
-        Markov(transition, chains), chains, avoid=np.array(avoid), eos=eos, horizon=horizon, rng=rng
-    )
+    codes = CodeSet(np.array(avoid))
+    return set_avoiding(Markov(transition, chains), chains, codes=codes, eos=eos, horizon=horizon, rng=rng)
 
 
 @pytest.mark.parametrize("concentration", [0.3, 1.0, 5.0])

@@ -18,10 +18,12 @@ import pytest
 import torch
 from scipy import stats
 
-from oathbound.audit.adapter import EventTarget
+from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.catalog import membership, sensitive_disclosure
 from oathbound.audit.catalog.membership import scores_of
-from oathbound.audit.catalog.sensitive_disclosure import carriers, emission
+from oathbound.audit.catalog.sensitive_disclosure import carriers
+from oathbound.audit.emission import Prompt
+from oathbound.audit.pilot import emission
 from oathbound.audit.statistics import (
     Group,
     auc,
@@ -31,6 +33,7 @@ from oathbound.audit.statistics import (
     true_positive_rate,
 )
 from oathbound.audit.target import AuditedPatients
+from oathbound.core.audit_plan import AuditPlan, SensitiveSet
 from oathbound.core.finding import Finding, Measured, Threat
 from oathbound.core.gates import Attempted, Verdict, judge
 from oathbound.core.intervals import normal
@@ -38,7 +41,7 @@ from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool
 from oathbound.core.shape import EventTransformer as Shape
 from oathbound.core.shape import Vocabulary
-from oathbound.core.study import AuditPlan, Gate, SensitiveSet
+from oathbound.core.study import Gate
 from oathbound.models.tokenizer import BIRTH, Tokenizer
 from oathbound.models.transformer import build, token_losses
 
@@ -135,7 +138,8 @@ class Strangers:
         self.carriers = np.array([i for i, _ in at])
         self.strata = [c.stratum for _, c in at]
         rng = np.random.default_rng(0)
-        self.emitted = emission(target, [c.prompt for _, c in at], SENSITIVE, rng)
+        starts = [Prompt(c.prompt, c.continuation) for _, c in at]
+        self.emitted = emission(target, starts, SENSITIVE, horizon=SENSITIVE.horizon, rng=rng)
 
     def auc(self, score, members, held_out):
         return auc(score, self.scores[score][members], self.scores[score][held_out], minimum=20)

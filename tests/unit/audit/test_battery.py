@@ -1,34 +1,27 @@
 """The catalogue on a small model: scores by definition, prompts that give nothing away, none dropped."""
 
 import datetime as dt
-from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
 import pytest
 import torch
 
-from oathbound.audit.adapter import EventTarget
+from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.battery import CATALOGUE, run_battery
 from oathbound.audit.catalog import membership, sensitive_disclosure
-from oathbound.audit.catalog.sensitive_disclosure import carriers, emission
-from oathbound.audit.target import AuditedPatients, check_sequences
+from oathbound.audit.catalog.sensitive_disclosure import carriers
+from oathbound.audit.coherence import check_sequences
+from oathbound.audit.emission import Prompt
+from oathbound.audit.pilot import emission
+from oathbound.audit.target import AuditedPatients
+from oathbound.core.audit_plan import AuditPlan, PerturbationPlan, SensitiveSet, TrajectoryPlan
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.finding import audit_seed
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer as Architecture
 from oathbound.core.shape import Vocabulary
-from oathbound.core.study import (
-    AuditPlan,
-    Budget,
-    Consenting,
-    Drawing,
-    Gate,
-    Member,
-    Policy,
-    SensitiveSet,
-    Training,
-)
+from oathbound.core.study import Budget, Consenting, Drawing, Gate, Member, Policy, Training
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import build
 
@@ -40,7 +33,13 @@ ARCHITECTURE = Architecture(name="event-transformer", layers=2, width=16, heads=
 SENSITIVE = SensitiveSet(
     name="HIV", codes=("HIV",), implied_by=("ART",), prompt_events=2, horizon=6, chains=3
 )
-PLAN = AuditPlan(alpha=Decimal("0.05"), minimum_patients=20, sensitive=SENSITIVE)
+PLAN = AuditPlan(
+    alpha=Decimal("0.05"),
+    minimum_patients=20,
+    sensitive=SENSITIVE,
+    perturbation=PerturbationPlan(years=3, days=30),
+    trajectories=TrajectoryPlan(prompt_events=2, horizon=6, chains=1),
+)
 BIRTH, FIRST = (dt.datetime.fromisoformat(f"{year}-01-01") for year in (1950, 2000))  # MEDS has no zone
 DIGEST = "sha256:" + "0" * 64
 
@@ -123,7 +122,8 @@ def tokens(target, everyone):
 
 
 def test_token_logprobs_are_those_of_the_model_in_the_order_asked(target, monkeypatch):
-    monkeypatch.setattr("oathbound.audit.adapter._LOGITS", 400)  # several batches
+    monkeypatch.setattr("oathbound.audit.adapters.tokens._HIDDEN", 800)  # several batches
+    monkeypatch.setattr("oathbound.audit.adapters.tokens._LOGITS", 50)  # of several pieces each
     sequences = tokens(target, PATIENTS.members)
     scored = target.token_logprobs(sequences)
     for row, sequence in enumerate(sequences):
@@ -156,15 +156,20 @@ def test_our_adapter_is_coherent(target):
     check_sequences(target, tokens(target, PATIENTS.members))
 
 
-@dataclass
-class Broken:
+class Around(EventTarget):
+    """A target that answers as another does, but for what a subclass changes."""
+
+    def __init__(self, whole):
+        vars(self).update(vars(whole))
+        self.whole = whole
+
+
+class Broken(Around):
     """A target whose answers are spoilt in one way."""
 
-    whole: EventTarget
-    spoil: str
-
-    def __getattr__(self, name):
-        return getattr(self.whole, name)
+    def __init__(self, whole, spoil):
+        super().__init__(whole)
+        self.spoil = spoil
 
     def token_logprobs(self, sequences):
         scored = self.whole.token_logprobs(sequences)
@@ -241,8 +246,8 @@ def test_a_static_sensitive_code_is_stripped_too(target):
 def test_emission_at_horizon_one_is_the_next_token_probability(target):
     found = carriers(target, PATIENTS.members, SENSITIVE)
     prompts = [carrier.prompt for carrier in found]
-    near = SENSITIVE.model_copy(update={"horizon": 1})
-    probabilities = emission(target, prompts, near, np.random.default_rng(0))
+    starts = [Prompt(carrier.prompt, carrier.continuation) for carrier in found]
+    probabilities = emission(target, starts, SENSITIVE, horizon=1, rng=np.random.default_rng(0))
     avoid = sorted(target.tokens_of("HIV"))
     for prompt, probability in zip(prompts, probabilities, strict=True):
         expected = target._model(torch.tensor([prompt]))[0, -1].softmax(-1)[avoid].sum().detach()
@@ -250,11 +255,12 @@ def test_emission_at_horizon_one_is_the_next_token_probability(target):
 
 
 def test_emission_repeats_for_a_seed_and_stops_at_the_context(target):
-    far = SENSITIVE.model_copy(update={"horizon": 1000})
-    prompts = [carrier.prompt for carrier in carriers(target, PATIENTS.members, SENSITIVE)]
-    first, again = (emission(target, prompts, far, np.random.default_rng(3)) for _ in range(2))
+    starts = [Prompt(c.prompt, c.continuation) for c in carriers(target, PATIENTS.members, SENSITIVE)]
+    near, first, again = (
+        emission(target, starts, SENSITIVE, horizon=horizon, rng=np.random.default_rng(3))
+        for horizon in (SENSITIVE.horizon, 1000, 1000)
+    )
     np.testing.assert_array_equal(first, again)
-    near = emission(target, prompts, SENSITIVE, np.random.default_rng(3))
     assert first.mean() > near.mean()
 
 
@@ -289,7 +295,9 @@ def test_a_model_without_the_sensitive_codes_is_not_measured_and_membership_stil
     tokenizer = Tokenizer(small)
     target = EventTarget(build(ARCHITECTURE, tokenizer.size), tokenizer)
     findings = run_battery(target, PATIENTS, policy(), site="s0", model=DIGEST, nonce=DIGEST)
-    assert [finding.outcome.kind for finding in findings] == ["measured", "did-not-run"]
+    kinds = {finding.test: finding.outcome.kind for finding in findings}
+    not_run = {"identifier-perturbation", "sensitive-disclosure"}
+    assert {name for name, kind in kinds.items() if kind == "did-not-run"} == not_run
 
 
 def test_an_error_that_nobody_foresaw_is_not_a_finding(target, monkeypatch):
@@ -324,15 +332,12 @@ def test_a_seed_depends_on_everything_that_fixes_it(changed):
     assert audit_seed(**facts) != audit_seed(**(facts | {changed: "another"}))
 
 
-@dataclass
-class Remembering:
+class Remembering(Around):
     """A target that finds the tokens of some records a little more likely than it should."""
 
-    whole: EventTarget
-    records: frozenset
-
-    def __getattr__(self, name):
-        return getattr(self.whole, name)
+    def __init__(self, whole, records):
+        super().__init__(whole)
+        self.records = records
 
     def token_logprobs(self, sequences):
         scored = self.whole.token_logprobs(sequences)

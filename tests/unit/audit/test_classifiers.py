@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from oathbound.audit.adapter import RowTarget, target_of
+from oathbound.audit.adapters.own import RowTarget, target_of
 from oathbound.audit.battery import run_battery
 from oathbound.audit.catalog import membership
 from oathbound.audit.target import AuditedPatients
@@ -106,11 +106,11 @@ def test_a_classifier_is_measured_by_its_loss_and_says_no_codes(target):
     assert {(m.kind, m.score) for m in found["membership"].outcome.measures} == {
         ("auc", "loss"),
         ("not-measurable", "loss"),
+        ("tail", "loss"),
+        ("not-measurable", "records"),  # fewer than forty in half of a group
     }
     assert found["membership"].outcome.tokens > 0
-    assert (
-        found["sensitive-disclosure"].outcome.reason == "the model sees a record as a whole and says no codes"
-    )
+    assert set(found) == {"membership"}, "the others are for models of codes, and no gate asks for them"
     assert all(is_whole(finding, policy()) for finding in found.values())
 
 

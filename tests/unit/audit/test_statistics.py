@@ -1,5 +1,7 @@
 """Statistics by brute force, ties, and suppression."""
 
+import itertools
+import math
 from decimal import Decimal
 
 import numpy as np
@@ -11,11 +13,13 @@ from oathbound.audit.statistics import (
     delong,
     excess,
     standardised_difference,
+    tail,
     threshold_ranks,
     true_positive_rate,
 )
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import NotMeasurable
+from oathbound.core.tail import above_by_chance, identified, most_by_chance, rank_test
 
 
 def by_definition(members, held_out):
@@ -158,3 +162,43 @@ def test_without_any_common_stratum_all_are_one_cell():
     members = Group(np.linspace(0, 1, 40), [((1,),)] * 40)
     held_out = Group(np.linspace(0, 1, 40), [((2,),)] * 40)
     assert standardised_difference(members, held_out)[0] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(("rank", "hits"), [(1, 1), (1, 4), (3, 2), (3, 6)])
+def test_members_above_by_chance_are_counted_exactly(rank, hits):
+    members, held_out = 6, 5
+    named = list(itertools.combinations(range(members + held_out), held_out))  # positions, the highest last
+    met = sum(sum(x > sorted(out)[-rank] for x in set(range(11)) - set(out)) >= hits for out in named)
+    assert above_by_chance(hits, rank, members, held_out) == pytest.approx(met / len(named))
+
+
+def test_the_rank_test_is_hypergeometric():
+    fewest = math.comb(400, 20) / math.comb(700, 20)
+    assert above_by_chance(20, 1, 400, 300) == pytest.approx(fewest)
+    assert above_by_chance(0, 1, 400, 300) == 1
+    assert above_by_chance(401, 1, 400, 300) == 0
+    assert above_by_chance(3, 301, 400, 300) == 1  # there is no such rank: nothing is known
+    most = most_by_chance(5, 400, 300, 0.025)
+    assert above_by_chance(most + 1, 5, 400, 300) <= 0.025 < above_by_chance(most, 5, 400, 300)
+
+
+def test_a_tail_tells_of_nobody():
+    rng = np.random.default_rng(8)
+    members, held_out = rng.normal(size=203), rng.normal(size=150)
+    few, many = members.copy(), members.copy()
+    few[:9] = many[:60] = 9.0
+    nobody, some = (
+        tail("loss", group, held_out, minimum=20, rng=np.random.default_rng(1)) for group in (few, many)
+    )
+    assert nobody.above_all == 0, "fewer than ten members are not shown"
+    assert some.above_all == 60
+    assert some.hits % 5 == 0
+    assert 10 <= some.hits <= 50
+    assert identified(some, 0.025) > 0
+    assert rank_test(some) < 1e-6
+    assert rank_test(nobody) == 1
+    everybody = tail("loss", members + 99, held_out, minimum=20, rng=np.random.default_rng(1))
+    assert everybody.above_all == 195, "nor how few are not above"
+    tied = tail("loss", np.ones(100), np.ones(100), minimum=20, rng=np.random.default_rng(1))
+    assert (tied.above_all, tied.hits) == (0, 0)
+    assert tail("loss", members[:39], held_out, minimum=20, rng=rng).kind == "not-measurable"

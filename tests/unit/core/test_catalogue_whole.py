@@ -5,6 +5,7 @@ import pytest
 from oathbound.core.catalogue import CATALOGUE, check_gates, is_whole, listed
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, Threat
+from oathbound.core.shape import ExtensionModel
 from oathbound.evidence.keys import Secret
 from oathbound.testing.consortium import policy_for
 
@@ -25,7 +26,7 @@ EXCESS = Excess(
 TOO_FEW = NotMeasurable(kind="not-measurable", metric="excess", score="emission", reason="too few")
 
 
-def finding(*measures, test="sensitive-disclosure", version=1, threat=None):
+def finding(*measures, test="sensitive-disclosure", version=2, threat=None):
     outcome = (
         Measured(kind="measured", measures=measures, tokens=1)
         if measures
@@ -50,7 +51,7 @@ def test_a_finding_is_whole_with_every_score_measured_or_not_or_none_at_all():
 @pytest.mark.parametrize(
     "other",
     [
-        finding(EXCESS, version=2),
+        finding(EXCESS, version=1),
         finding(EXCESS, test="divination"),
         finding(EXCESS, threat=Threat(sees="little", knows="little")),
         finding(EXCESS, TOO_FEW),
@@ -60,6 +61,21 @@ def test_a_finding_is_whole_with_every_score_measured_or_not_or_none_at_all():
 )
 def test_another_test_version_or_set_of_scores_is_not_whole(other):
     assert not is_whole(other, POLICY)
+
+
+def test_a_model_of_an_extension_says_no_tokens():
+    forest = ExtensionModel(name="forest", options={}, seed=POLICY.model.seed)
+    policy = POLICY.model_copy(update={"model": forest})
+    assert listed("sensitive-disclosure", policy) is None
+    assert listed("membership", policy).metrics["auc"] == frozenset({"loss"})
+
+
+def test_without_a_ladder_there_is_one_score_and_with_one_a_score_for_each_rung():
+    sensitive = POLICY.audit.sensitive.model_copy(update={"ladder": ("nothing", "age-and-sex")})
+    audit = POLICY.audit.model_copy(update={"sensitive": sensitive})
+    policy = POLICY.model_copy(update={"audit": audit})
+    assert listed("sensitive-disclosure", policy).metrics["excess"] == {"nothing", "age-and-sex"}
+    assert listed("sensitive-disclosure", POLICY).metrics["excess"] == {"emission"}
 
 
 def test_what_is_sensitive_must_be_listed_to_be_measured():
@@ -72,6 +88,7 @@ def test_what_is_sensitive_must_be_listed_to_be_measured():
     [
         ({"test": "divination", "metric": "auc"}, "no audit test is called divination"),
         ({"test": "membership", "metric": "excess"}, "membership does not measure excess"),
+        ({"test": "membership", "metric": "tail"}, "membership does not measure tail"),
         ({"test": "sensitive-disclosure", "metric": "excess"}, "cannot be measured in this study"),
     ],
 )

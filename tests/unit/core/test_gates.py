@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from oathbound.core.audit_plan import AuditPlan, SensitiveSet
 from oathbound.core.errors import NotAcceptable, NothingExamined, WrongInput
 from oathbound.core.exits import Exit
 from oathbound.core.finding import (
@@ -18,7 +19,7 @@ from oathbound.core.finding import (
 )
 from oathbound.core.gates import EVERYWHERE, Attempted, Verdict, judge
 from oathbound.core.intervals import clopper_pearson
-from oathbound.core.study import AuditPlan, Gate, SensitiveSet
+from oathbound.core.study import Gate
 
 SITES = ("north", "south")
 PLAN = AuditPlan(

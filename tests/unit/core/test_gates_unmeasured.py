@@ -4,10 +4,11 @@ from decimal import Decimal
 
 import pytest
 
+from oathbound.core.audit_plan import AuditPlan, SensitiveSet
 from oathbound.core.errors import NothingExamined
 from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measured, Threat
 from oathbound.core.gates import Attempted, Verdict, judge
-from oathbound.core.study import AuditPlan, Gate, SensitiveSet
+from oathbound.core.study import Gate
 
 SITES = ("north", "south")
 PLAN = AuditPlan(

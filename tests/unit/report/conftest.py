@@ -259,8 +259,11 @@ def audited(site: str, policy_digest: str) -> Audited:
         as_of=STARTED + 60_000,
         members=2350,
         held_out=1195,
+        reference=0,
         roots=AuditRoots(
-            members=digest(f"{site} audit".encode()), held_out=digest(f"{site} audit held out".encode())
+            members=digest(f"{site} audit".encode()),
+            held_out=digest(f"{site} audit held out".encode()),
+            reference=digest(f"{site} audit reference".encode()),
         ),
     )
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from oathbound.audit.statistics import auc, published_cost
 from oathbound.audit.target import AuditedPatients, AuditTest, RecordTarget, Target
+from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.finding import Measured, Threat
 from oathbound.core.patient import Patient
-from oathbound.core.study import AuditPlan
 
 NEIGHBOURS: Final = 4
 

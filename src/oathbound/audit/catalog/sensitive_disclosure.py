@@ -7,77 +7,121 @@ prompt. The prompt is the beginning of the record without S and without what imp
 how probable S is after the prompts of member carriers and of held-out carriers; held-out patients were set
 aside by a uniform random draw before training, so what the model predicts of anybody cancels, and what it
 remembers of members stays.
+
+On a ladder of attacker knowledge (`docs/audits/ladder.md`) every rung asks the same carriers for the same
+thing, S before the end of those `horizon` tokens, from a prompt that says less of them.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Final
 
 import numpy as np
 
+from oathbound.audit.emission import Prompt, states_of
+from oathbound.audit.pilot import emission
 from oathbound.audit.statistics import Group, Stratum, excess, published_cost
 from oathbound.audit.target import (
     AuditedPatients,
     AuditTest,
     Floats,
+    HasTokens,
     RecordTarget,
-    SequenceTarget,
-    Steps,
     Target,
-    Tokens,
 )
+from oathbound.core.audit_plan import AuditPlan, SensitiveSet
 from oathbound.core.catalogue import DISCLOSURE_THREAT
 from oathbound.core.errors import NothingExamined
-from oathbound.core.finding import Measured
+from oathbound.core.finding import Excess, Measured, NotMeasurable
+from oathbound.core.ladder import NOT_EXPRESSIBLE
 from oathbound.core.patient import Event, Patient
-from oathbound.core.study import AuditPlan, SensitiveSet
+from oathbound.core.rungs import Rung, ladder_of
 from oathbound.models.tokenizer import BIRTH
 
 _LENGTH_BAND: Final = 8
-_PROBABILITIES: Final = 2**20
-"""The most next-token probabilities held at once; 8 MiB in float64."""
 
 
 class SensitiveDisclosure:
     """The excess, over held-out carriers, of P(any code of S within `horizon` tokens, before EOS)."""
 
     id = "sensitive-disclosure"
-    version = 1
+    version = 2
     threat = DISCLOSURE_THREAT
 
     def run(self, target: Target, patients: AuditedPatients, plan: AuditPlan, seed: bytes) -> Measured:
-        """Estimate every carrier's probability from `plan.sensitive.chains` set-avoiding continuations."""
+        """Estimate every carrier's probability from `plan.sensitive.chains` continuations."""
         sensitive = plan.sensitive
         if isinstance(target, RecordTarget):
             raise NothingExamined("the model sees a record as a whole and says no codes")
         if sensitive is None:
             raise NothingExamined("the policy names no sensitive codes")
-        before = target.tokens_pushed
-        members = carriers(target, patients.members, sensitive)
-        held_out = carriers(target, patients.held_out, sensitive)
-        rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
-        probabilities = emission(target, [c.prompt for c in (*members, *held_out)], sensitive, rng)
-        measure = excess(
-            "emission",
-            Group(probabilities[: len(members)], [carrier.stratum for carrier in members]),
-            Group(probabilities[len(members) :], [carrier.stratum for carrier in held_out]),
+        return disclosed(
+            target,
+            patients,
+            sensitive,
+            ladder=ladder_of(sensitive.ladder or (), sensitive.prompt_events),
             minimum=plan.minimum_patients,
-            strata="static facts, age band, prompt length; values with few carriers merged",
+            seed=seed,
         )
-        cost = published_cost(target.tokens_pushed - before, [measure])
-        return Measured(kind="measured", measures=(measure,), tokens=cost)
+
+
+def disclosed(
+    target: HasTokens,
+    patients: AuditedPatients,
+    sensitive: SensitiveSet,
+    *,
+    ladder: Sequence[Rung],
+    minimum: int,
+    seed: bytes,
+) -> Measured:
+    """Return the excess at every rung, by its name; without a ladder that of the whole prompt, `emission`."""
+    before = target.tokens_pushed
+    members = carriers(target, patients.members, sensitive)
+    held_out = carriers(target, patients.held_out, sensitive)
+    everybody = [*members, *held_out]
+    rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
+    prompts = {rung.name: [prompt_at(target, each, rung) for each in everybody] for rung in ladder}
+    enough = min(len(members), len(held_out)) >= minimum  # of fewer, what they lack is theirs alone
+    unsaid = not_expressible(list(prompts.values())) if enough else frozenset()
+    measures: list[Excess | NotMeasurable] = []
+    for place, (score, said) in enumerate((prompts or {"emission": [c.prompt for c in everybody]}).items()):
+        if place in unsaid:
+            measures.append(
+                NotMeasurable(kind="not-measurable", metric="excess", score=score, reason=NOT_EXPRESSIBLE)
+            )
+            continue
+        probabilities = _emission_until(target, said, everybody, sensitive, rng)
+        measures.append(
+            excess(
+                score,
+                Group(probabilities[: len(members)], [carrier.stratum for carrier in members]),
+                Group(probabilities[len(members) :], [carrier.stratum for carrier in held_out]),
+                minimum=minimum,
+                strata="static facts, age band, prompt length; values with few carriers merged",
+            )
+        )
+    cost = published_cost(target.tokens_pushed - before, measures)
+    return Measured(kind="measured", measures=tuple(measures), tokens=cost)
 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """What the attacker starts from, and whom to compare this carrier with."""
+    """What the attacker starts from, and whom to compare this carrier with.
+
+    `continuation` is what follows `prompt` in the record: the auditor alone knows it. `facts` and `known` are
+    the harmless facts and events of which `prompt` is made; `age` is its age token.
+    """
 
     prompt: tuple[int, ...]
+    continuation: tuple[int, ...]
     stratum: Stratum
+    age: tuple[int, ...]
+    facts: tuple[Event, ...]
+    known: tuple[Event, ...]
 
 
-def carriers(target: SequenceTarget, patients: Iterable[Patient], sensitive: SensitiveSet) -> list[Carrier]:
+def carriers(target: HasTokens, patients: Iterable[Patient], sensitive: SensitiveSet) -> list[Carrier]:
     """Return the carriers among `patients`."""
     states = states_of(target, sensitive)
     stripped = {*sensitive.codes, *sensitive.implied_by}
@@ -86,26 +130,91 @@ def carriers(target: SequenceTarget, patients: Iterable[Patient], sensitive: Sen
         cut = _cut(target, patient, stripped, sensitive.prompt_events)
         if states.intersection(cut.continuation[: sensitive.horizon]):
             length = len(cut.prompt) // _LENGTH_BAND
-            found.append(Carrier(cut.prompt, (cut.static, cut.age, (length,))))
+            stratum = (cut.static, cut.age, (length,))
+            found.append(Carrier(cut.prompt, cut.continuation, stratum, cut.age, cut.facts, cut.known))
     return found
 
 
-def states_of(target: SequenceTarget, sensitive: SensitiveSet) -> frozenset[int]:
-    """Return every token that states a code of S; `WrongInput` if the model does not know one."""
-    return frozenset[int]().union(*(target.tokens_of(code) for code in sensitive.codes))
+def prompt_at(target: HasTokens, carrier: Carrier, rung: Rung) -> tuple[int, ...]:
+    """Return what an attacker at `rung` says of the carrier, in the model's vocabulary.
+
+    What he does not know is left unsaid as far as a record can leave it: without dates all events have one
+    time, so that no token tells of time between them; without values a code stands without one. A model that
+    was trained on records with both has seldom seen such a beginning: see `docs/audits/ladder.md`.
+    """
+    if not rung.person:
+        return _opening(target, ())
+    if not rung.codes:
+        return _opening(target, [fact for fact in carrier.facts if _is_sex(fact)]) + carrier.age
+    known = carrier.known[: rung.codes]
+    if not rung.dates:
+        known = tuple(replace(event, time=known[0].time) for event in known)
+    said = (*carrier.facts, *known)
+    if not rung.values:
+        said = tuple(replace(event, value=None) for event in said)
+    return _opening(target, said)
+
+
+def not_expressible(prompts: Sequence[Sequence[tuple[int, ...]]]) -> frozenset[int]:
+    """Return the rungs that the vocabulary cannot express, by their places; `prompts` has one list a rung.
+
+    Such a rung says nothing of anybody, not even that a record begins, or of everybody what an earlier rung
+    says. To measure it again would show as harmless what cannot be asked.
+    """
+    return frozenset(
+        place
+        for place, said in enumerate(prompts)
+        if said and (not all(said) or any(list(said) == list(other) for other in prompts[:place]))
+    )
+
+
+def _emission_until(
+    target: HasTokens,
+    prompts: Sequence[tuple[int, ...]],
+    everybody: Sequence[Carrier],
+    sensitive: SensitiveSet,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return P(S before the end of each carrier's window, `horizon` tokens after the whole prompt).
+
+    What is known of the true continuation is the record from the place where the prompt ends; a prompt that
+    leaves out dates or values is no beginning of it, and any path serves (decision 15).
+    """
+    starts = [
+        Prompt(prompt, (*carrier.prompt, *carrier.continuation)[len(prompt) :])
+        for carrier, prompt in zip(everybody, prompts, strict=True)
+    ]
+    reach = np.array(
+        [
+            len(carrier.prompt) + sensitive.horizon - len(prompt)
+            for carrier, prompt in zip(everybody, prompts, strict=True)
+        ],
+        dtype=np.int64,
+    )
+    probabilities = np.zeros(len(prompts))
+    for horizon in np.unique(reach).tolist():
+        same = np.flatnonzero(reach == horizon).tolist()
+        asked = [starts[i] for i in same]
+        probabilities[same] = emission(target, asked, sensitive, horizon=horizon, rng=rng)
+    return probabilities
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A record in two: the prompt, of which `static` and `age` are the first tokens, and what follows it."""
+    """A record in two: the prompt, of which `static` and `age` are the first tokens, and what follows it.
 
+    The prompt says the harmless `facts` and the `known` events.
+    """
+
+    facts: tuple[Event, ...]
+    known: tuple[Event, ...]
     static: tuple[int, ...]
     age: tuple[int, ...]
     prompt: tuple[int, ...]
     continuation: tuple[int, ...]
 
 
-def _cut(target: SequenceTarget, patient: Patient, stripped: set[str], prompt_events: int) -> _Cut:
+def _cut(target: HasTokens, patient: Patient, stripped: set[str], prompt_events: int) -> _Cut:
     """Cut a record after its first `prompt_events` harmless events; with fewer, nothing follows the prompt.
 
     Codes in `stripped` are taken out of the static facts, and out of the events up to the last of the prompt,
@@ -117,84 +226,32 @@ def _cut(target: SequenceTarget, patient: Patient, stripped: set[str], prompt_ev
     known = [events[i] for i in kept]
     later = events[kept[-1] + 1 :] if kept else events
 
-    static = _opening(target, patient, facts)
+    static = _opening(target, facts)
     record = target.tokenize(replace(patient, events=(*facts, *known, *later)))
     aged = len(static) + any(event.code == BIRTH for event in facts)
     if len(kept) < prompt_events:
         prompt = record
     elif known:
-        prompt = _opening(target, patient, [*facts, *known])
+        prompt = _opening(target, [*facts, *known])
     else:
         prompt = record[:aged]
-    return _Cut(static, record[len(static) : aged], prompt, record[len(prompt) :])
+    age = record[len(static) : aged]
+    return _Cut(tuple(facts), tuple(known), static, age, prompt, record[len(prompt) :])
 
 
 def _is_fact(event: Event) -> bool:
     return event.time is None or event.code == BIRTH
 
 
-def _opening(target: SequenceTarget, patient: Patient, events: Sequence[Event]) -> tuple[int, ...]:
+def _is_sex(fact: Event) -> bool:
+    """Whether a fact is of the family that MEDS data calls GENDER, or SEX."""
+    return re.split("/+", fact.code)[0].upper() in {"GENDER", "SEX"}
+
+
+def _opening(target: HasTokens, events: Sequence[Event]) -> tuple[int, ...]:
     """Return the tokens of the first events of a record that goes on."""
-    tokens = target.tokenize(replace(patient, events=tuple(events)))
+    tokens = target.tokenize(Patient(0, tuple(events)))
     return tokens[:-1] if tokens[-1] == target.eos else tokens
-
-
-def emission(
-    target: SequenceTarget,
-    prompts: Sequence[tuple[int, ...]],
-    sensitive: SensitiveSet,
-    rng: np.random.Generator,
-) -> Floats:
-    """Return the probability that S is stated after each prompt, the mean of its chains, shape (prompts,).
-
-    Prompts of one length grow together. What does not fit in the model's context is not asked for.
-    """
-    avoid = np.array(sorted(states_of(target, sensitive)), dtype=np.int64)
-    probabilities = np.zeros(len(prompts))
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for length, same in groupby(by_length, key=lambda i: len(prompts[i])):
-        reach = min(sensitive.horizon, target.length - length)
-        group = list(same)
-        size = max(_PROBABILITIES // (target.size * sensitive.chains), 1)
-        for batch in (group[start : start + size] for start in range(0, len(group), size)):
-            steps = target.begin(np.array([prompts[i] for i in batch], dtype=np.int64), sensitive.chains)
-            each = set_avoiding(
-                steps,
-                len(batch) * sensitive.chains,
-                avoid=avoid,
-                eos=target.eos,
-                horizon=reach,
-                rng=rng,
-            )
-            probabilities[batch] = each.reshape(len(batch), sensitive.chains).mean(axis=1)
-    return probabilities
-
-
-def set_avoiding(
-    steps: Steps, chains: int, *, avoid: Tokens, eos: int, horizon: int, rng: np.random.Generator
-) -> Floats:
-    """Return an unbiased estimate of P(a token of `avoid` within `horizon`, before `eos`) from each chain.
-
-    Tokens are drawn from the model's distribution without `avoid`, and W is multiplied by the probability
-    of having avoided it; the estimate is 1 - W. `eos` is never avoided, and freezes W. Its variance is
-    never above that of counting hits: E[1 - W] is the probability, and 1 - W lies in [0, 1].
-    """
-    weight, alive = np.ones(chains), np.ones(chains, dtype=bool)
-    drawn = np.zeros(chains, dtype=np.int64)
-    for step in range(horizon):
-        if step:
-            steps.append(drawn)
-        probabilities = np.exp(steps.logprobs())
-        states = probabilities[:, avoid].sum(axis=1).clip(0, 1)
-        weight = np.where(alive, weight * (1 - states), weight)
-        probabilities[:, avoid] = 0
-        cumulative = probabilities.cumsum(axis=1)
-        total = cumulative[:, -1:]
-        drawn = (cumulative > rng.random((chains, 1)) * total).argmax(axis=1)
-        alive &= (drawn != eos) & (total[:, 0] > 0)
-        if not alive.any():
-            break
-    return 1 - weight
 
 
 TEST: Final[AuditTest] = SensitiveDisclosure()

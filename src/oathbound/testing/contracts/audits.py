@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from oathbound.audit.adapter import target_of
+from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import run_battery
 from oathbound.audit.target import AuditedPatients, AuditTest, Target
 from oathbound.core.canonical import digest

@@ -1,23 +1,21 @@
 """Our own models as audit targets: batched scoring, and continuations with cached keys and values."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final, cast
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from oathbound.audit.target import Floats, Target, Tokens, TokenScores
+from oathbound.audit.adapters.tokens import TokenTarget
+from oathbound.audit.target import Floats, Target, Tokens
 from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Patient
 from oathbound.models.family import Encoder, Sequences
 from oathbound.models.model import Model
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import Block, EventTransformer
-
-_LOGITS: Final = 2**22
-"""The most logits held at once; 16 MiB in float32."""
 
 
 def target_of(model: Model, encoder: Encoder) -> Target:
@@ -50,54 +48,14 @@ class RowTarget:
         return np.where(labelled, logprobs, np.nan)
 
 
-class EventTarget:
-    """An `EventTransformer` and its tokenizer, black box: a `SequenceTarget`."""
+class EventTarget(TokenTarget):
+    """An `EventTransformer` and its tokenizer, black box, but for `embed`."""
 
     def __init__(self, model: EventTransformer, tokenizer: Tokenizer) -> None:
+        architecture = model.architecture
+        super().__init__(tokenizer, size=tokenizer.size, length=architecture.length, width=architecture.width)
         self._model = model.eval()
         self._tokenizer = tokenizer
-        self.eos = tokenizer.eos
-        self.size = tokenizer.size
-        self.length = model.architecture.length
-        self.tokens_pushed = 0
-
-    def tokenize(self, patient: Patient) -> tuple[int, ...]:
-        """Return the patient's tokens, cut at the model's context."""
-        return self._tokenizer.encode(patient, self.length)
-
-    def tokens_of(self, code: str) -> frozenset[int]:
-        """Return every token that states `code`, of any value."""
-        return self._tokenizer.tokens_of(code)
-
-    @torch.inference_mode()
-    def token_logprobs(self, sequences: Sequence[Sequence[int]]) -> TokenScores:
-        """Score every sequence: batches of like length, one forward each, reduced before the next."""
-        counts = np.array([len(sequence) - 1 for sequence in sequences], dtype=np.int64)
-        shape = (len(sequences), int(counts.max()))
-        scores = TokenScores(np.zeros(shape), np.zeros(shape), np.zeros(shape), counts)
-        for batch in self._batches(counts):
-            longest = counts[batch[-1]]
-            tokens = torch.full((len(batch), longest + 1), self._tokenizer.pad)
-            for row, i in enumerate(batch):
-                tokens[row, : counts[i] + 1] = torch.tensor(sequences[i])
-            self.tokens_pushed += int(counts[batch].sum())
-            logprobs = self._model(tokens[:, :-1]).log_softmax(dim=-1)
-            probabilities = logprobs.exp()
-            mean = (probabilities * logprobs).sum(dim=-1)
-            variance = (probabilities * (logprobs - mean.unsqueeze(-1)).square()).sum(dim=-1)
-            scores.logprob[batch, :longest] = logprobs.gather(-1, tokens[:, 1:, None]).squeeze(-1).numpy()
-            scores.mean[batch, :longest] = mean.numpy()
-            scores.deviation[batch, :longest] = variance.sqrt().numpy()
-        return scores
-
-    def _batches(self, counts: Tokens) -> Iterator[Tokens]:
-        """Yield positions in ascending order of length, as many at once as `_LOGITS` allows."""
-        order = np.argsort(counts, kind="stable")
-        while order.size:
-            rows = np.arange(1, order.size + 1)
-            fitting = int((rows * counts[order] * self.size <= _LOGITS).sum())
-            yield order[: max(fitting, 1)]
-            order = order[max(fitting, 1) :]
 
     def begin(self, prompts: Tokens, chains: int) -> "CachedSteps":
         """Read each prompt once, then share its keys and values among its chains."""
@@ -105,11 +63,27 @@ class EventTarget:
         self.tokens_pushed += prompts.size
         return steps
 
+    @torch.inference_mode()
+    def embed(self, sequences: Sequence[Sequence[int]]) -> Floats:
+        """Return what the head sees after each sequence's last token, shape (sequences, width)."""
+        return self._embedded(sequences, self._hidden)
+
+    def _hidden(self, tokens: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002 - the end is not seen
+        """Restate `EventTransformer.forward` before its head; a test compares the two."""
+        x = functional.embedding(tokens, self._model.tokens)
+        for block in self._model.blocks:
+            x, _ = _through(cast("Block", block), x, None)
+        hidden: Tensor = self._model.norm(x)
+        return hidden
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        return hidden @ self._model.tokens.T
+
 
 class CachedSteps:
     """Continuations of an `EventTransformer`: every token is computed once.
 
-    This restates `Block.forward` for one token after many; `check_coherent` compares the two at every audit.
+    `check_coherent` compares them with one pass at every audit.
     """
 
     @torch.inference_mode()
@@ -138,28 +112,34 @@ class CachedSteps:
             self._logits = self._advance(torch.from_numpy(tokens)[:, None])
 
     def _advance(self, tokens: Tensor) -> Tensor:
-        """Push tokens (n, T) at the next positions and return the logits after the last, (n, size)."""
-        end = self._position + tokens.shape[1]
-        mask = torch.full((tokens.shape[1], end), -torch.inf).triu(1 + self._position)
+        """Push tokens (n, T) at the next positions and return the logits after the last, (n, size).
+
+        Either the first ones, or one token a chain.
+        """
         x = functional.embedding(tokens, self._model.tokens)
         past, self._past = self._past, []
         for layer, block in enumerate(self._model.blocks):
-            x = self._attend(cast("Block", block), x, mask, past[layer] if past else None)
-        self._position = end
+            x, kept = _through(cast("Block", block), x, past[layer] if past else None)
+            self._past.append(kept)
+        self._position += tokens.shape[1]
         logits: Tensor = self._model.norm(x[:, -1]) @ self._model.tokens.T
         return logits
 
-    def _attend(self, block: Block, x: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None) -> Tensor:
-        q, k, v = (
-            part.unflatten(-1, (block.heads, -1)).transpose(-3, -2)
-            for part in block.qkv(block.norm1(x)).chunk(3, dim=-1)
-        )
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=-2), torch.cat([past[1], v], dim=-2)
-        self._past.append((k, v))
-        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5 + mask
-        attended = (scores.softmax(dim=-1) @ v).transpose(-3, -2).flatten(-2)
-        x = x + block.out(attended)
-        hidden = functional.gelu(block.up(block.norm2(x)), approximate="tanh")
-        following: Tensor = x + block.down(hidden)
-        return following
+
+def _through(
+    block: Block, x: Tensor, past: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Restate `Block.forward`, whole or for one token after many, with attention that training cannot use.
+
+    Returns what follows, and the keys and values so far.
+    """
+    q, k, v = (
+        part.unflatten(-1, (block.heads, -1)).transpose(-3, -2)
+        for part in block.qkv(block.norm1(x)).chunk(3, dim=-1)
+    )
+    if past is not None:
+        k, v = torch.cat([past[0], k], dim=-2), torch.cat([past[1], v], dim=-2)
+    attended = functional.scaled_dot_product_attention(q, k, v, is_causal=past is None)
+    x = x + block.out(attended.transpose(-3, -2).flatten(-2))
+    hidden = functional.gelu(block.up(block.norm2(x)), approximate="tanh")
+    return x + block.down(hidden), (k, v)

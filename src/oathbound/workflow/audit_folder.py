@@ -1,0 +1,205 @@
+"""`audit` without a study: any model that can be read, members and held-out patients, and no verdict."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from oathbound.audit.adapters.codes import read_map
+from oathbound.audit.adapters.hf_folder import read_huggingface
+from oathbound.audit.adapters.own import target_of
+from oathbound.audit.battery import run_no_test, run_tests
+from oathbound.audit.harm.harm import resolve
+from oathbound.audit.target import AuditedPatients, HasTokens, Target
+from oathbound.core.audit_plan import AuditPlan, PlanFile, Prompting
+from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest_of
+from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
+from oathbound.core.finding import Finding
+from oathbound.core.record import Count, Digest, Record
+from oathbound.evidence.durable import synchronise
+from oathbound.models.folder import CONFIG, read_model
+from oathbound.models.tokenizer import BIRTH
+from oathbound.workflow.folders import check_out, read_file, read_toml, write_file
+from oathbound.workflow.given_records import Folders, Split, compared
+
+ATTEMPTS: Final = "audits.jsonl"
+
+NO_VERDICT: Final = "no verdict: without a study there are no gates to hold the findings against"
+
+_UNPLANNED: Final = PlanFile(format="oathbound/audit-plan/v1", alpha=Decimal("0.05"), minimum_patients=20)
+_SERVED: Final = "docs/guides/audit-endpoint.md shows the files of an endpoint"
+_BEGINNING: Final = b'{"attempt":'
+
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class Attempt(Record):
+    """A line of `audits.jsonl`. It says nothing of the records: a digest of ids could be guessed at."""
+
+    format: Literal["oathbound/audit-attempt/v1"]
+    at: Count
+    model: Digest
+    plan: Digest
+
+
+class FolderAudit(Record):
+    """What an audit without a study found, as its output file says it.
+
+    `attempt` counts models and plans in one log of attempts, from 1. `known` is the share of the patients'
+    events that the vocabulary lists, in per cent; None for a model without one, or where nothing ran.
+    """
+
+    format: Literal["oathbound/findings/v1"] = "oathbound/findings/v1"
+    attempt: Count
+    plan: AuditPlan
+    known: Percent | None
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model behind an address: its name there, and the files that say its codes and how it is asked."""
+
+    url: str
+    name: str
+    vocabulary: Path
+    settings: Path
+
+
+def read_plan(path: Path | None) -> PlanFile:
+    """Return the plan in a TOML file; without one, alpha 0.05, 20 patients at least, nothing sensitive."""
+    return _UNPLANNED if path is None else PlanFile.parse(read_toml(path), what=str(path))
+
+
+def resolved(file: PlanFile, target: Target) -> AuditPlan:
+    """Return the plan with the codes of the sets that it names, out of the model's vocabulary.
+
+    Raises `WrongInput` for a model without codes, and what `resolve` raises.
+    """
+    plan = {name: getattr(file, name) for name in AuditPlan.model_fields}
+    if file.harm is not None:
+        codes: tuple[str, ...] = getattr(target, "codes", ())
+        if not codes:
+            raise WrongInput("the model has no vocabulary of codes", hint="take [harm] out of the plan")
+        asked = {name: getattr(file.harm, name) for name in Prompting.model_fields}
+        plan["sensitive"] = resolve(codes, file.harm.sets, Prompting(**asked))
+    return AuditPlan(**plan)
+
+
+def audit_folder(
+    model: Path | ServedModel, given: Folders | Split, file: PlanFile, *, output: Path | None, now: int
+) -> FolderAudit:
+    """Run every test on a model that no study trained; write what was found to `output`, if it is given.
+
+    What a server answered is kept beside `output` until the audit ends, so that it can go on after a kill.
+
+    The attempt is logged in `audits.jsonl` beside `output`, or else in the current folder, before any records
+    are compared: whoever reads findings should know how often somebody tried. Nobody signs that log, and
+    whoever owns the folder can take it away. Raises `WrongInput` for a model or records that are wrong, and
+    where members and held-out patients overlap; `NothingExamined` where the model knows no code of them;
+    `Unavailable` where a server does not answer any more.
+    """
+    if output is not None:
+        check_out(output, _BEGINNING)
+    here = (output or Path()).parent
+    with _opened(model, here) as (target, digest):
+        plan = resolved(file, target)
+        parts = given.read()
+        attempt = _log_attempt(here / ATTEMPTS, digest, plan, now)
+        known = None
+        try:
+            patients = compared(parts)
+        except NothingExamined as error:  # too few: inconclusive, and no error
+            findings = run_no_test(error.message, plan, model=digest)
+        else:
+            known = _known(target, patients) if isinstance(target, HasTokens) else None
+            findings = run_tests(target, patients, plan, model=digest)
+    audit = FolderAudit(attempt=attempt, plan=plan, known=known, findings=findings)
+    if output is not None:
+        write_file(output, canonical(audit.plain()) + b"\n")
+    return audit
+
+
+@contextmanager
+def _opened(model: Path | ServedModel, here: Path) -> Iterator[tuple[Target, str]]:
+    if isinstance(model, Path):
+        yield open_target(model)
+        return
+    # httpx is needed for this alone
+    from oathbound.audit.adapters.endpoint import Settings, open_endpoint  # noqa: PLC0415
+
+    said = read_file(model.vocabulary, hint=_SERVED, most=MAX_JSON_BYTES)
+    codes = read_map(said, what=str(model.vocabulary))
+    settings = Settings.parse(read_toml(model.settings), what=str(model.settings))
+    with open_endpoint(model.url, model.name, codes, settings, keep=here) as opened:
+        yield opened
+
+
+def open_target(path: Path) -> tuple[Target, str]:
+    """Return the model in a folder of oathbound's, or of Hugging Face's, and its digest.
+
+    Raises `WrongInput` for a folder that is neither, and what `read_model` and `read_huggingface` raise.
+    """
+    if not path.is_dir():
+        raise WrongInput(f"{path} is not a folder", hint="give the model's folder")
+    config = read_file(path / CONFIG, hint="a model's folder holds config.json", most=MAX_JSON_BYTES)
+    if b'"oathbound/model/v1"' not in config:
+        return read_huggingface(path)
+    loaded = read_model(path)
+    return target_of(loaded.model, loaded.encoder), loaded.digest
+
+
+def _known(target: HasTokens, patients: AuditedPatients) -> int:
+    """Return how many of a hundred events the vocabulary lists; `NothingExamined` if none."""
+    codes = [
+        event.code
+        for patient in (*patients.members, *patients.held_out)
+        for event in patient.events
+        if event.code != BIRTH  # seen as an age, or not at all
+    ]
+    listed = {code for code in set(codes) if _lists(target, code)}
+    if not listed:
+        raise NothingExamined(
+            "the model's vocabulary knows none of the codes of the records",
+            hint="map the records to the codes that the model was trained on",
+        )
+    return 100 * sum(code in listed for code in codes) // len(codes)
+
+
+def _lists(target: HasTokens, code: str) -> bool:
+    try:
+        return bool(target.tokens_of(code))
+    except WrongInput:
+        return False
+
+
+def _log_attempt(path: Path, model: str, plan: AuditPlan, now: int) -> int:
+    """Append an attempt to the log, and return its number; an exact replay has the number of the first."""
+    line = Attempt(format="oathbound/audit-attempt/v1", at=now, model=model, plan=digest_of(plan.plain()))
+    earlier = _attempts(path) if path.exists() else []
+    try:
+        with path.open("ab") as file:
+            file.write(canonical(line.plain()) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        synchronise(path.absolute().parent)
+    except OSError as error:
+        raise Unavailable(
+            f"the attempt cannot be logged in {path}: {error.strerror}", hint="give -o in a folder of yours"
+        ) from None
+    tried = dict.fromkeys((each.model, each.plan) for each in (*earlier, line))
+    return list(tried).index((line.model, line.plan)) + 1
+
+
+def _attempts(path: Path) -> list[Attempt]:
+    lines = read_file(path, most=MAX_JSON_BYTES).splitlines()
+    try:
+        return [Attempt.parse(json.loads(line), what=str(path)) for line in lines]
+    except (ValueError, TypeError, RecursionError):
+        raise WrongInput(f"{path} is not a log of attempts", hint="restore it, or move it away") from None
