@@ -91,6 +91,8 @@ class TestLogisticRegression(TestTabularNet):
 
 
 class TestMembership(AuditContract):
+    VERSION = 2
+
     def audit(self):
         return membership.TEST
 
@@ -100,6 +102,8 @@ class TestMembership(AuditContract):
 
 
 class TestSensitiveDisclosure(AuditContract):
+    VERSION = 2
+
     def audit(self):
         return sensitive_disclosure.TEST
 

@@ -94,8 +94,9 @@ def listed(test: str, policy: Policy) -> Listed | None:
     }
     if not tokens or tables[test] is None:  # a classifier sees a record as a whole, and says no codes
         return None
-    if test == "sensitive-disclosure" and sensitive and sensitive.ladder:
-        return replace(CATALOGUE[test], metrics={"excess": frozenset(sensitive.ladder)})
+    rungs = sensitive.ladder if sensitive else None
+    if test == "sensitive-disclosure" and rungs:
+        return replace(CATALOGUE[test], metrics={"excess": frozenset(rungs)})
     return CATALOGUE[test]
 
 

@@ -102,7 +102,7 @@ def _own(folder: Path, notice: str) -> Iterator[None]:
         raise WrongInput(f"{folder} is not a folder", hint="name a new folder") from None
     except OSError as error:
         raise Unavailable(f"{folder} cannot be written: {error.strerror}") from None
-    with alone(folder / _LOCK, "data set"):
+    with alone(folder / _LOCK, "another oathbound is at work on this data set"):
         _check(folder, notice)  # again: another set may have come before the lock did
         if not (folder / _NOTICE).exists():
             write_file(folder / _NOTICE, notice.encode())

@@ -184,7 +184,7 @@ class StudyFolder:
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the study for one verb at a time; `Unavailable` while another process holds it."""
-        return alone(self.path / ".lock", "study")
+        return alone(self.path / ".lock", "another oathbound is at work on this study")
 
     def _members(self) -> list[Member]:
         return [self.policy.coordinator, *self.policy.sites]
@@ -203,8 +203,8 @@ class StudyFolder:
 
 
 @contextmanager
-def alone(lock: Path, what: str) -> Iterator[None]:
-    """Hold a lock file in the folder of `what` for one process at a time; `Unavailable` where it is held."""
+def alone(lock: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock file for one process at a time; `Unavailable`, which says `otherwise`, where it is held."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -213,9 +213,7 @@ def alone(lock: Path, what: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise Unavailable(
-            f"another oathbound is at work on this {what}", hint="wait until it has ended, then try again"
-        ) from None
+        raise Unavailable(otherwise, hint="wait until it has ended, then try again") from None
     try:
         yield
     finally:

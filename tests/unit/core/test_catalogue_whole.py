@@ -2,6 +2,7 @@ from decimal import Decimal
 
 import pytest
 
+from oathbound.core.audit_plan import TrajectoryPlan
 from oathbound.core.catalogue import CATALOGUE, check_gates, is_whole, listed
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, Threat
@@ -72,10 +73,12 @@ def test_a_model_of_an_extension_says_no_tokens():
 
 def test_without_a_ladder_there_is_one_score_and_with_one_a_score_for_each_rung():
     sensitive = POLICY.audit.sensitive.model_copy(update={"ladder": ("nothing", "age-and-sex")})
-    audit = POLICY.audit.model_copy(update={"sensitive": sensitive})
+    trajectories = TrajectoryPlan(prompt_events=2, horizon=8, chains=2)
+    audit = POLICY.audit.model_copy(update={"sensitive": sensitive, "trajectories": trajectories})
     policy = POLICY.model_copy(update={"audit": audit})
     assert listed("sensitive-disclosure", policy).metrics["excess"] == {"nothing", "age-and-sex"}
     assert listed("sensitive-disclosure", POLICY).metrics["excess"] == {"emission"}
+    assert listed("trajectory-recall", policy) == CATALOGUE["trajectory-recall"]
 
 
 def test_what_is_sensitive_must_be_listed_to_be_measured():

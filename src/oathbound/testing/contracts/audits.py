@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -49,16 +49,19 @@ class AuditContract(ABC):
     def audit(self) -> AuditTest:
         """Return what the entry point names."""
 
+    VERSION: ClassVar[int] = 1
+    """An extension's is 1, since a policy pins its code."""
+
     @abstractmethod
     def measures(self) -> Mapping[str, Sequence[str]]:
         """Return the metrics, and the scores of each, as a study's `policy.extensions` says them."""
 
     def test_it_says_what_it_is(self) -> None:
-        """The id is a name; the version is 1, since a policy pins the code; the threat is two sentences."""
+        """The id is a name; the version is `VERSION`; the threat is two sentences."""
         test = self.audit()
         expect(isinstance(test, AuditTest), "it has id, version, threat and run")
         _Named.parse({"id": test.id, "threat": test.threat.plain()}, what="audit test")
-        expect(test.version == 1, "the version is 1")
+        expect(test.version == self.VERSION, f"the version is {self.VERSION}")
 
     def test_its_finding_is_whole_and_measures_something(self) -> None:
         """A finding that is not whole is no finding: `verify` refuses it, so the battery does before."""
