@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from oathbound.audit.target import Floats, HasTokens, Steps, Tokens
+from oathbound.audit.target import Floats, HasTokens, SteppingTarget, Steps, Tokens
 from oathbound.core.errors import NothingExamined, WrongInput
 
 Flags = NDArray[np.bool_]
@@ -20,6 +20,35 @@ Spelling = tuple[int, ...]
 
 NO_TOKEN: Final = -1
 """Stands in an array of tokens where there is none, such as beyond the end of a path."""
+
+
+PROBABILITIES: Final = 2**20
+"""The most next-token probabilities held at once; 8 MiB in float64."""
+
+
+def drawn(target: SteppingTarget, prompts: Tokens, chains: int, horizon: int, seed: int) -> Tokens:
+    """Return `chains` adjacent continuations of each prompt, shape (prompts x chains, horizon).
+
+    From the whole distribution, at temperature 1. After EOS, and beyond the context, every entry is EOS.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    said = np.full((len(prompts) * chains, horizon), target.eos, dtype=np.int64)
+    reach = min(horizon, target.length - prompts.shape[1])
+    size = max(PROBABILITIES // (target.size * chains), 1)
+    for start in range(0, len(prompts), size):
+        steps = target.begin(prompts[start : start + size], chains)
+        rows = said[start * chains : (start + size) * chains]
+        alive = np.ones(len(rows), dtype=bool)
+        for step in range(reach):
+            if step:
+                steps.append(rows[:, step - 1])
+            cumulative = np.exp(steps.logprobs()).cumsum(axis=1)
+            uniform = rng.random((len(rows), 1)) * cumulative[:, -1:]
+            rows[alive, step] = (cumulative > uniform).argmax(axis=1)[alive]
+            alive &= rows[:, step] != target.eos
+            if not alive.any():
+                break
+    return said
 
 
 @dataclass(frozen=True, slots=True)

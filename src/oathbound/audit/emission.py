@@ -16,12 +16,13 @@ they ask of the model:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from oathbound.audit.chains import (
     NO_TOKEN,
+    PROBABILITIES,
     CodeSet,
     Walked,
     counted,
@@ -33,9 +34,6 @@ from oathbound.audit.chains import (
 from oathbound.audit.target import Floats, HasTokens, SamplingTarget, SteppingTarget, Tokens
 from oathbound.core.audit_plan import SensitiveSet
 from oathbound.core.errors import WrongInput
-
-_PROBABILITIES: Final = 2**20
-"""The most next-token probabilities held at once; 8 MiB in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +224,7 @@ def _batches(
     for length, same in groupby(by_length, key=lambda i: len(prompts[i].tokens)):
         reach = min(horizon, target.length - length)
         group = list(same) if reach > 0 else []
-        size = max(_PROBABILITIES // (target.size * chains), 1)
+        size = max(PROBABILITIES // (target.size * chains), 1)
         for batch in (group[start : start + size] for start in range(0, len(group), size)):
             yield batch, np.array([prompts[i].tokens for i in batch], dtype=np.int64), reach
 

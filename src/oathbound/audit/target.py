@@ -155,6 +155,14 @@ Target = HasTokens | RecordTarget
 """A model under audit. What else it can do is asked with `isinstance`, or with the functions below."""
 
 
+def knows(target: HasTokens, code: str) -> bool:
+    """Return whether the model's vocabulary lists a code."""
+    try:
+        return bool(target.tokens_of(code))
+    except WrongInput:
+        return False
+
+
 def scoring(target: Target) -> ScoringTarget:
     """Return a target that scores records; `NothingExamined` unless this one does."""
     if isinstance(target, ScoringTarget):

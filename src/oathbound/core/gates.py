@@ -9,6 +9,8 @@ alpha / 2:
 * A *pass* needs the upper end over all sites to hold for every gate and score at once, so no correction is
   due (intersection-union test, Berger 1982). A single site's upper end is not asked for: it would be the
   model's size, not its behaviour, that decided; but a site without a measurement blocks a pass.
+
+It is one long file so that the verdict can be read, and attacked, in one place.
 """
 
 import math

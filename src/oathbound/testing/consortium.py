@@ -1,7 +1,8 @@
 """A consortium in memory: it makes every statement of a study, without records, training or disks.
 
 Each method plays one stage honestly; its keyword arguments change what is stated, so that a test can tell one
-lie and see which step of `verify` names it. `finished()` plays all stages.
+lie and see which step of `verify` names it. `finished()` plays all stages. It is long because a study has so
+many statements, one method each.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from oathbound.audit.adapters.hf_folder import read_huggingface
 from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import run_no_test, run_tests
 from oathbound.audit.harm.harm import resolve
-from oathbound.audit.target import AuditedPatients, HasTokens, Target
+from oathbound.audit.target import AuditedPatients, HasTokens, Target, knows
 from oathbound.core.audit_plan import AuditPlan, PlanFile, Prompting
 from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest_of
 from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
@@ -163,20 +163,13 @@ def _known(target: HasTokens, patients: AuditedPatients) -> int:
         for event in patient.events
         if event.code != BIRTH  # seen as an age, or not at all
     ]
-    listed = {code for code in set(codes) if _lists(target, code)}
+    listed = {code for code in set(codes) if knows(target, code)}
     if not listed:
         raise NothingExamined(
             "the model's vocabulary knows none of the codes of the records",
             hint="map the records to the codes that the model was trained on",
         )
     return 100 * sum(code in listed for code in codes) // len(codes)
-
-
-def _lists(target: HasTokens, code: str) -> bool:
-    try:
-        return bool(target.tokens_of(code))
-    except WrongInput:
-        return False
 
 
 def _log_attempt(path: Path, model: str, plan: AuditPlan, now: int) -> int:

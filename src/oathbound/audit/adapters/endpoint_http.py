@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from itertools import count
 from typing import Any, Final, Self
 
 import httpx
@@ -141,7 +140,7 @@ class Connection:
         asked = asyncio.run_coroutine_threadsafe(self._all(questions, took), self._loop)
         try:
             asked.result()
-        except ExceptionGroup as group:
+        except ExceptionGroup as group:  # what a task group makes of its tasks' errors; one is raised on
             raise _first(group) from None
         finally:
             asked.cancel()  # where somebody pressed Ctrl-C
@@ -167,7 +166,8 @@ class Connection:
     async def _answer(self, question: Question) -> Any:
         """Return the answer to one question, of as many tries as the patience allows."""
         left = self._limits.patience
-        for attempt in count():
+        ceiling = _FIRST_PAUSE
+        while True:
             await self._turn(question)
             began = time.monotonic()
             try:
@@ -185,13 +185,12 @@ class Connection:
                     ) from None
                 reason, wait = "cannot be reached", 0.0
             # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-            ceiling = min(_FIRST_PAUSE * 2 ** min(attempt, 16), _LONGEST_PAUSE)
             wait = max(wait, random.uniform(0, ceiling))  # noqa: S311 - it only spreads the tries
             left -= time.monotonic() - began + wait
             if left <= 0:
                 raise Unavailable(f"the endpoint {self._host} {reason}", hint=_RESUMES)
             await asyncio.sleep(wait)
-        raise AssertionError  # pragma: no cover - count has no end
+            ceiling = min(2 * ceiling, _LONGEST_PAUSE)
 
     async def _turn(self, question: Question) -> None:
         now = time.monotonic()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oathbound.audit.chains import drawn
 from oathbound.audit.target import Floats, Steps, Tokens, TokenScores
 from oathbound.core.patient import Patient
 
@@ -21,9 +22,6 @@ _HIDDEN: Final = 2**22
 
 _LOGITS: Final = 2**18
 """The most logits held at once; 1 MiB in float32, which stays in a processor's cache while it is reduced."""
-
-_PROBABILITIES: Final = 2**20
-"""The most next-token probabilities held at once while sampling; 8 MiB in float64."""
 
 _NEVER: Final = -1e4
 """A finite log-probability of probability 0: what a model forbids adds nothing to a mean."""
@@ -147,24 +145,7 @@ class TokenTarget(ABC):
 
         From the whole distribution, at temperature 1. After EOS, and beyond the context, every entry is EOS.
         """
-        rng = np.random.Generator(np.random.PCG64(seed))
-        drawn = np.full((len(prompts) * chains, horizon), self.eos, dtype=np.int64)
-        reach = min(horizon, self.length - prompts.shape[1])
-        size = max(_PROBABILITIES // (self.size * chains), 1)
-        for start in range(0, len(prompts), size):
-            steps = self.begin(prompts[start : start + size], chains)
-            rows = drawn[start * chains : (start + size) * chains]
-            alive = np.ones(len(rows), dtype=bool)
-            for step in range(reach):
-                if step:
-                    steps.append(rows[:, step - 1])
-                cumulative = np.exp(steps.logprobs()).cumsum(axis=1)
-                uniform = rng.random((len(rows), 1)) * cumulative[:, -1:]
-                rows[alive, step] = (cumulative > uniform).argmax(axis=1)[alive]
-                alive &= rows[:, step] != self.eos
-                if not alive.any():
-                    break
-        return drawn
+        return drawn(self, prompts, chains, horizon, seed)
 
     def _embedded(
         self, sequences: Sequence[Sequence[int]], vectors: Callable[[Tensor, Tensor], Tensor]

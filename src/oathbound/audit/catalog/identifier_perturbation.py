@@ -9,7 +9,6 @@ with the same random numbers, so that their difference is of the model and seldo
 """
 
 import datetime as dt
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -19,6 +18,7 @@ import numpy as np
 from oathbound.audit.catalog.sensitive_disclosure import Carrier, carriers, prompt_at
 from oathbound.audit.chains import CodeSet
 from oathbound.audit.emission import Counting, Estimator, Prompt, SetAvoiding, states_of
+from oathbound.audit.openings import is_sex
 from oathbound.audit.statistics import Group, excess, published_cost
 from oathbound.audit.target import (
     AuditedPatients,
@@ -29,11 +29,12 @@ from oathbound.audit.target import (
     SteppingTarget,
     Target,
     Tokens,
+    knows,
     sampling,
 )
 from oathbound.core.audit_plan import AuditPlan, PerturbationPlan, SensitiveSet
 from oathbound.core.catalogue import PERTURBATION_THREAT
-from oathbound.core.errors import NothingExamined, WrongInput
+from oathbound.core.errors import NothingExamined
 from oathbound.core.finding import Measure, Measured, NotMeasurable
 from oathbound.core.patient import Event
 from oathbound.core.rungs import Rung
@@ -157,8 +158,8 @@ def _changes(
     the time after that one.
     """
     everybody = (*patients.members, *patients.held_out)
-    sexes = sorted({e.code for patient in everybody for e in patient.events if _is_sex(e)})
-    known = [code for code in sexes if _knows(target, code)]
+    sexes = sorted({e.code for patient in everybody for e in patient.events if is_sex(e)})
+    known = [code for code in sexes if knows(target, code)]
     years = [sign * year for year in range(1, asked.years + 1) for sign in (-1, 1)]
 
     def age(carrier: Carrier) -> Iterator[Variant]:
@@ -168,7 +169,7 @@ def _changes(
 
     def sex(carrier: Carrier) -> Iterator[Variant]:
         for code in known:
-            facts = (replace(e, code=code) if _is_sex(e) else e for e in carrier.facts)
+            facts = (replace(e, code=code) if is_sex(e) else e for e in carrier.facts)
             yield tuple(facts), carrier.known
 
     def dates(carrier: Carrier) -> Iterator[Variant]:
@@ -183,18 +184,6 @@ def _changes(
 
 def _moved(event: Event, later: dt.timedelta) -> Event:
     return event if event.time is None else replace(event, time=event.time + later)
-
-
-def _is_sex(event: Event) -> bool:
-    """Whether an event is of the family that MEDS data calls GENDER, or SEX, and a static fact."""
-    return event.time is None and re.split("/+", event.code)[0].upper() in {"GENDER", "SEX"}
-
-
-def _knows(target: HasTokens, code: str) -> bool:
-    try:
-        return bool(target.tokens_of(code))
-    except WrongInput:
-        return False
 
 
 TEST: Final[AuditTest] = IdentifierPerturbation()

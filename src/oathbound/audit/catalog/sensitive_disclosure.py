@@ -12,7 +12,6 @@ On a ladder of attacker knowledge (`docs/audits/ladder.md`) every rung asks the 
 thing, S before the end of those `horizon` tokens, from a prompt that says less of them.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -20,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from oathbound.audit.emission import Prompt, states_of
+from oathbound.audit.openings import LENGTH_BAND, is_fact, is_sex, opening
 from oathbound.audit.pilot import emission
 from oathbound.audit.statistics import Group, Stratum, excess, published_cost
 from oathbound.audit.target import (
@@ -38,8 +38,6 @@ from oathbound.core.ladder import NOT_EXPRESSIBLE
 from oathbound.core.patient import Event, Patient
 from oathbound.core.rungs import Rung, ladder_of
 from oathbound.models.tokenizer import BIRTH
-
-_LENGTH_BAND: Final = 8
 
 
 class SensitiveDisclosure:
@@ -129,7 +127,7 @@ def carriers(target: HasTokens, patients: Iterable[Patient], sensitive: Sensitiv
     for patient in patients:
         cut = _cut(target, patient, stripped, sensitive.prompt_events)
         if states.intersection(cut.continuation[: sensitive.horizon]):
-            length = len(cut.prompt) // _LENGTH_BAND
+            length = len(cut.prompt) // LENGTH_BAND
             stratum = (cut.static, cut.age, (length,))
             found.append(Carrier(cut.prompt, cut.continuation, stratum, cut.age, cut.facts, cut.known))
     return found
@@ -143,16 +141,16 @@ def prompt_at(target: HasTokens, carrier: Carrier, rung: Rung) -> tuple[int, ...
     was trained on records with both has seldom seen such a beginning: see `docs/audits/ladder.md`.
     """
     if not rung.person:
-        return _opening(target, ())
+        return opening(target, ())
     if not rung.codes:
-        return _opening(target, [fact for fact in carrier.facts if _is_sex(fact)]) + carrier.age
+        return opening(target, [fact for fact in carrier.facts if is_sex(fact)]) + carrier.age
     known = carrier.known[: rung.codes]
     if not rung.dates:
         known = tuple(replace(event, time=known[0].time) for event in known)
     said = (*carrier.facts, *known)
     if not rung.values:
         said = tuple(replace(event, value=None) for event in said)
-    return _opening(target, said)
+    return opening(target, said)
 
 
 def not_expressible(prompts: Sequence[Sequence[tuple[int, ...]]]) -> frozenset[int]:
@@ -220,38 +218,23 @@ def _cut(target: HasTokens, patient: Patient, stripped: set[str], prompt_events:
     Codes in `stripped` are taken out of the static facts, and out of the events up to the last of the prompt,
     before they become tokens, so that no gap betrays them. The birth is a fact, not an event.
     """
-    facts = [e for e in patient.events if _is_fact(e) and e.code not in stripped]
-    events = [e for e in patient.events if not _is_fact(e)]
+    facts = [e for e in patient.events if is_fact(e) and e.code not in stripped]
+    events = [e for e in patient.events if not is_fact(e)]
     kept = [i for i, event in enumerate(events) if event.code not in stripped][:prompt_events]
     known = [events[i] for i in kept]
     later = events[kept[-1] + 1 :] if kept else events
 
-    static = _opening(target, facts)
+    static = opening(target, facts)
     record = target.tokenize(replace(patient, events=(*facts, *known, *later)))
     aged = len(static) + any(event.code == BIRTH for event in facts)
     if len(kept) < prompt_events:
         prompt = record
     elif known:
-        prompt = _opening(target, [*facts, *known])
+        prompt = opening(target, [*facts, *known])
     else:
         prompt = record[:aged]
     age = record[len(static) : aged]
     return _Cut(tuple(facts), tuple(known), static, age, prompt, record[len(prompt) :])
-
-
-def _is_fact(event: Event) -> bool:
-    return event.time is None or event.code == BIRTH
-
-
-def _is_sex(fact: Event) -> bool:
-    """Whether a fact is of the family that MEDS data calls GENDER, or SEX."""
-    return re.split("/+", fact.code)[0].upper() in {"GENDER", "SEX"}
-
-
-def _opening(target: HasTokens, events: Sequence[Event]) -> tuple[int, ...]:
-    """Return the tokens of the first events of a record that goes on."""
-    tokens = target.tokenize(Patient(0, tuple(events)))
-    return tokens[:-1] if tokens[-1] == target.eos else tokens
 
 
 TEST: Final[AuditTest] = SensitiveDisclosure()

@@ -15,7 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from oathbound.audit.chains import drawn
 from oathbound.audit.demd import CodeTable, additive, exact_recall, published, tokens_in
+from oathbound.audit.openings import LENGTH_BAND, is_fact, opening
 from oathbound.audit.statistics import Group, Stratum, excess, published_cost
 from oathbound.audit.target import (
     AuditedPatients,
@@ -34,12 +36,7 @@ from oathbound.core.audit_plan import AuditPlan, TrajectoryPlan
 from oathbound.core.catalogue import TRAJECTORY_SCORES, TRAJECTORY_THREAT
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.finding import Measured
-from oathbound.core.patient import Event, Patient
-from oathbound.models.tokenizer import BIRTH
-
-_LENGTH_BAND: Final = 8
-_PROBABILITIES: Final = 2**20
-"""The most next-token probabilities held at once; 8 MiB in float64."""
+from oathbound.core.patient import Patient
 
 _TABLE: Final = 4096
 """The most tokens in one table of distances; 64 MiB. With more, patients are compared in two halves."""
@@ -154,29 +151,19 @@ def begun(
     """
     found = []
     for patient in patients:
-        facts = [event for event in patient.events if _is_fact(event)]
-        events = [event for event in patient.events if not _is_fact(event)]
+        facts = [event for event in patient.events if is_fact(event)]
+        events = [event for event in patient.events if not is_fact(event)]
         known = events[: asked.prompt_events]
         ageless = [event for event in facts if event.time is None]
-        static = _opening(target, ageless)
-        prompt = _opening(target, [*facts, *known])
-        aged = len(prompt) > len(_opening(target, [*ageless, *known]))
+        static = opening(target, ageless)
+        prompt = opening(target, [*facts, *known])
+        aged = len(prompt) > len(opening(target, [*ageless, *known]))
         age = prompt[len(static) : len(static) + aged]
         record = target.tokenize(patient)
         truth = lexicon.trajectory(record[len(prompt) : len(prompt) + asked.horizon])
         if record[: len(prompt)] == prompt and len(truth):
-            found.append(Begun(prompt, truth, (static, age, (len(prompt) // _LENGTH_BAND,))))
+            found.append(Begun(prompt, truth, (static, age, (len(prompt) // LENGTH_BAND,))))
     return found
-
-
-def _is_fact(event: Event) -> bool:
-    return event.time is None or event.code == BIRTH
-
-
-def _opening(target: HasTokens, events: Sequence[Event]) -> tuple[int, ...]:
-    """Return the tokens of the first events of a record that goes on."""
-    tokens = target.tokenize(Patient(0, tuple(events)))
-    return tokens[:-1] if tokens[-1] == target.eos else tokens
 
 
 def continued(
@@ -224,23 +211,7 @@ class Drawing:
 
     def sample(self, prompts: Tokens, chains: int, horizon: int, seed: int) -> Tokens:
         """Return `chains` adjacent continuations of each prompt, shape (prompts x chains, horizon)."""
-        rng = np.random.Generator(np.random.PCG64(seed))
-        said = np.full((len(prompts) * chains, horizon), self.target.eos, dtype=np.int64)
-        size = max(_PROBABILITIES // (self.target.size * chains), 1)
-        for start in range(0, len(prompts), size):
-            steps = self.target.begin(prompts[start : start + size], chains)
-            rows = said[start * chains : (start + size) * chains]
-            alive = np.ones(len(rows), dtype=bool)
-            for step in range(horizon):
-                if step:
-                    steps.append(rows[:, step - 1])
-                cumulative = np.exp(steps.logprobs()).cumsum(axis=1)
-                uniform = rng.random((len(rows), 1)) * cumulative[:, -1:]
-                rows[alive, step] = (cumulative > uniform).argmax(axis=1)[alive]
-                alive &= rows[:, step] != self.target.eos
-                if not alive.any():
-                    break
-        return said
+        return drawn(self.target, prompts, chains, horizon, seed)
 
 
 TEST: Final[AuditTest] = TrajectoryRecall()
