@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.chains import CodeSet
 from oathbound.audit.emission import Departing, Estimator, FirstHit, Prompt, SetAvoiding
-from oathbound.audit.pilot import choose
+from oathbound.audit.pilot import choose, limits
 from oathbound.core.shape import EventTransformer as Shape
 from oathbound.core.shape import Vocabulary
 from oathbound.models.tokenizer import Tokenizer
@@ -167,6 +167,17 @@ def main() -> None:
         print(f"\nmemorised, read {times} times: gain over counting at equal cost\n{header}")
         for horizon in HORIZONS:
             compare(target, prompts_of(known), [every], horizon, given.chains)
+        lower, upper = limits(
+            Departing(target),
+            prompts_of(known),
+            every,
+            horizon=30,
+            chains=VARIANCE_CHAINS,
+            alpha=0.05,
+            rng=rng,
+        )
+        said = ", ".join(f"[{least:.3f}, {most:.3f}]" for least, most in zip(lower, upper, strict=True))
+        print(f"each prompt's 95 % limits at horizon 30, {VARIANCE_CHAINS} chains: {said}")
 
 
 if __name__ == "__main__":

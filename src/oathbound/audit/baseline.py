@@ -25,7 +25,11 @@ _DAYS_OF_A_YEAR: Final = 365.25
 _BIRTH: Final = "MEDS_BIRTH"
 _SEX: Final = "GENDER//"
 
-Matrix = NDArray[np.float64]
+_GLANCED: Final = 5
+_ROWS: Final = 4096
+"""Patients whose products are in memory at once."""
+
+Matrix = NDArray[np.floating]
 
 
 def record_scores(
@@ -45,12 +49,12 @@ def record_scores(
     for group in (member, ~member):
         asked[group] = rng.permutation(int(group.sum())) % 2 == 0
     weights = fitted(features[~asked], member[~asked])
-    odds = features @ weights
+    odds = (features @ weights.astype(np.float32)).astype(np.float64)
     return odds[asked & member], odds[asked & ~member]
 
 
 def record_features(patients: Sequence[Patient]) -> Matrix:
-    """Return a column of ones, and standardised columns that do not know who is a member.
+    """Return a column of ones, and standardised columns that do not know who is a member, in float32.
 
     How often a record states each of the commonest codes, and the mean of its values; how many events it has,
     of how many codes, over how many days; when it begins, and at what age.
@@ -59,21 +63,20 @@ def record_features(patients: Sequence[Patient]) -> Matrix:
     spoken.pop(_BIRTH, None)
     ranked = sorted(spoken, key=lambda code: (not code.startswith(_SEX), -spoken[code], code))
     place = {code: column for column, code in enumerate(ranked[:_CODES])}
-    counts = np.zeros((len(patients), len(place)))
-    sums, valued = np.zeros_like(counts), np.zeros_like(counts)
-    for row, patient in enumerate(patients):
+    features = np.ones((len(patients), 1 + 2 * len(place) + _GLANCED), dtype=np.float32)
+    for row, patient in zip(features, patients, strict=True):
+        counts, sums, valued = np.zeros((3, len(place)))
         for event in patient.events:
             column = place.get(event.code)
             if column is None:
                 continue
-            counts[row, column] += 1
+            counts[column] += 1
             if event.value is not None and math.isfinite(event.value):
-                sums[row, column] += event.value
-                valued[row, column] += 1
-    means = np.divide(sums, valued, out=np.full_like(sums, np.nan), where=valued > 0)
-    whole = np.array([list(_glance(patient)) for patient in patients])
-    columns = [_standardised(part) for part in (np.log1p(counts), means, whole)]
-    return np.concatenate([np.ones((len(patients), 1)), *columns], axis=1)
+                sums[column] += event.value
+                valued[column] += 1
+        means = np.divide(sums, valued, out=np.full_like(sums, np.nan), where=valued > 0)
+        row[1:] = [*np.log1p(counts), *means, *_glance(patient)]
+    return features[:, _standardised(features)]
 
 
 def _glance(patient: Patient) -> Iterator[float]:
@@ -88,15 +91,21 @@ def _glance(patient: Patient) -> Iterator[float]:
     yield (times[0] - born[0]).days / _DAYS_OF_A_YEAR if times and born else math.nan
 
 
-def _standardised(columns: Matrix) -> Matrix:
-    """Return the columns that vary, with mean 0 and deviation 1, and what is missing at 0."""
-    known = ~np.isnan(columns)
-    n = np.maximum(known.sum(axis=0), 1)
-    centred = np.where(known, columns - np.where(known, columns, 0).sum(axis=0) / n, 0)
-    spread = np.sqrt((centred**2).sum(axis=0) / n)
-    varying = spread > _SMALL
-    standardised: Matrix = centred[:, varying] / spread[varying]
-    return standardised
+def _standardised(features: Matrix) -> NDArray[np.bool_]:
+    """Give every column but the first mean 0 and deviation 1, in place, and what is missing 0.
+
+    Returns which columns vary, and the first.
+    """
+    varying = np.ones(features.shape[1], dtype=bool)
+    for number in range(1, features.shape[1]):
+        column = features[:, number].astype(np.float64)
+        known = ~np.isnan(column)
+        n = max(int(known.sum()), 1)
+        centred = np.where(known, column - column[known].sum() / n, 0)
+        spread = math.sqrt((centred**2).sum() / n)
+        varying[number] = spread > _SMALL
+        features[:, number] = centred / spread if varying[number] else 0
+    return varying
 
 
 def fitted(features: Matrix, label: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -108,9 +117,12 @@ def fitted(features: Matrix, label: NDArray[np.bool_]) -> NDArray[np.float64]:
     ridge = np.full(features.shape[1], _RIDGE)
     ridge[0] = _SMALL
     for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
-        slope = features.T @ (label - chance) - ridge * weights
-        curve = (features.T * (chance * (1 - chance))) @ features + np.diag(ridge)
+        slope, curve = -ridge * weights, np.diag(ridge)
+        for start in range(0, len(features), _ROWS):
+            rows = features[start : start + _ROWS].astype(np.float64)
+            chance = 1 / (1 + np.exp(-np.clip(rows @ weights, -30, 30)))
+            slope = slope + rows.T @ (label[start : start + _ROWS] - chance)
+            curve += (rows.T * (chance * (1 - chance))) @ rows
         step = np.linalg.solve(curve, slope)
         weights += step
         if np.abs(step).max() < _SMALL:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oathbound.audit.target import Floats, HasTokens, SteppingTarget, Steps, Tokens
+from oathbound.audit.work import Done, each
 from oathbound.core.errors import NothingExamined, WrongInput
 
 Flags = NDArray[np.bool_]
@@ -32,23 +33,29 @@ def drawn(target: SteppingTarget, prompts: Tokens, chains: int, horizon: int, se
     From the whole distribution, at temperature 1. After EOS, and beyond the context, every entry is EOS.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    said = np.full((len(prompts) * chains, horizon), target.eos, dtype=np.int64)
-    reach = min(horizon, target.length - prompts.shape[1])
     size = max(PROBABILITIES // (target.size * chains), 1)
-    for start in range(0, len(prompts), size):
-        steps = target.begin(prompts[start : start + size], chains)
-        rows = said[start * chains : (start + size) * chains]
-        alive = np.ones(len(rows), dtype=bool)
-        for step in range(reach):
-            if step:
-                steps.append(rows[:, step - 1])
-            cumulative = np.exp(steps.logprobs()).cumsum(axis=1)
-            uniform = rng.random((len(rows), 1)) * cumulative[:, -1:]
-            rows[alive, step] = (cumulative > uniform).argmax(axis=1)[alive]
-            alive &= rows[:, step] != target.eos
-            if not alive.any():
-                break
-    return said
+    starts = range(0, len(prompts), size)
+    pieces = ((prompts[at : at + size], chains, horizon, int(rng.integers(2**63))) for at in starts)
+    said = [tokens for (tokens,) in each(target, _continued, pieces)]
+    return np.concatenate([np.zeros((0, horizon)), *said]).astype(np.int64)
+
+
+def _continued(target: SteppingTarget, prompts: Tokens, chains: int, horizon: int, seed: int) -> Done:
+    """Return `drawn` of prompts that are few enough, as float64, which holds every token exactly."""
+    rng = np.random.default_rng(seed)
+    rows = np.full((len(prompts) * chains, horizon), target.eos, dtype=np.int64)
+    alive = np.ones(len(rows), dtype=bool)
+    steps = target.begin(prompts, chains)
+    for step in range(min(horizon, target.length - prompts.shape[1])):
+        if step:
+            steps.append(rows[:, step - 1])
+        cumulative = np.exp(steps.logprobs()).cumsum(axis=1)
+        uniform = rng.random((len(rows), 1)) * cumulative[:, -1:]
+        rows[alive, step] = (cumulative > uniform).argmax(axis=1)[alive]
+        alive &= rows[:, step] != target.eos
+        if not alive.any():
+            break
+    return (rows.astype(np.float64),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from oathbound.audit.chains import (
     set_avoiding,
 )
 from oathbound.audit.target import Floats, HasTokens, SamplingTarget, SteppingTarget, Tokens
+from oathbound.audit.work import Do, Done, each
 from oathbound.core.audit_plan import SensitiveSet
 from oathbound.core.errors import WrongInput
 
@@ -79,15 +80,7 @@ class SetAvoiding:
         rng: np.random.Generator,
     ) -> Floats:
         """Return the estimates, from chains of its own for every set."""
-        estimates = np.zeros((len(sets), len(prompts), chains))
-        for batch, tokens, reach in _batches(self.target, prompts, horizon, chains):
-            for i, codes in enumerate(sets):
-                steps = self.target.begin(tokens, chains)
-                each = set_avoiding(
-                    steps, len(batch) * chains, codes=codes, eos=self.target.eos, horizon=reach, rng=rng
-                )
-                estimates[i, batch] = each.reshape(-1, chains)
-        return estimates
+        return _estimated(self.target, _avoided, prompts, sets, horizon=horizon, chains=chains, rng=rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +118,12 @@ class FirstHit:
         rng: np.random.Generator,
     ) -> Walked:
         """Return what the chains met, each of shape (sets, prompts, chains)."""
-        met = Walked(*np.zeros((3, len(sets), len(prompts), chains)))
-        for batch, tokens, reach in _batches(self.target, prompts, horizon, chains):
-            steps, count = self.target.begin(tokens, chains), len(batch) * chains
-            each = first_hit(steps, count, sets=sets, eos=self.target.eos, horizon=reach, rng=rng)
-            met.hit[:, batch] = each.hit.reshape(len(sets), -1, chains)
-            met.total[:, batch] = each.total.reshape(len(sets), -1, chains)
-            met.squares[:, batch] = each.squares.reshape(len(sets), -1, chains)
-        return met
+        met = np.zeros((3, len(sets), len(prompts), chains))
+        for places, found in _asked(
+            self.target, _walked, prompts, sets, horizon=horizon, chains=chains, rng=rng
+        ):
+            met[:, :, places] = found
+        return Walked(*met)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,21 +146,7 @@ class Departing:
         rng: np.random.Generator,
     ) -> Floats:
         """Return the estimates, from one pass along every path and then chains for every set."""
-        estimates = np.zeros((len(sets), len(prompts), chains))
-        for batch, tokens, reach in _batches(self.target, prompts, horizon, chains):
-            paths = _paths([prompts[i] for i in batch], reach)
-            along = on_path(self.target.begin(tokens, 1), paths, sets=sets, eos=self.target.eos)
-            for i, codes in enumerate(sets):
-                estimates[i, batch] = departing(
-                    self.target.begin(tokens, chains),
-                    along[i],
-                    paths,
-                    chains=chains,
-                    codes=codes,
-                    eos=self.target.eos,
-                    rng=rng,
-                )
-        return estimates
+        return _estimated(self.target, _departed, prompts, sets, horizon=horizon, chains=chains, rng=rng)
 
     def bounds(
         self, prompts: Sequence[Prompt], sets: Sequence[CodeSet], *, horizon: int
@@ -180,11 +157,11 @@ class Departing:
         estimate lies between them.
         """
         lower, upper = np.zeros((2, len(sets), len(prompts)))
-        for batch, tokens, reach in _batches(self.target, prompts, horizon, 1):
-            paths = _paths([prompts[i] for i in batch], reach)
-            along = on_path(self.target.begin(tokens, 1), paths, sets=sets, eos=self.target.eos)
-            lower[:, batch] = [each.bound for each in along]
-            upper[:, batch] = [each.bound + each.departure.sum(axis=1) for each in along]
+        for batch in _batches(self.target, prompts, horizon, 1):
+            steps = self.target.begin(batch.prompts, 1)
+            along = on_path(steps, batch.paths, sets=sets, eos=self.target.eos)
+            lower[:, batch.places] = [one.bound for one in along]
+            upper[:, batch.places] = [one.bound + one.departure.sum(axis=1) for one in along]
         return lower, upper
 
 
@@ -204,29 +181,31 @@ class Counting:
         rng: np.random.Generator,
     ) -> Floats:
         """Return the estimates, from the same chains for every set; `WrongInput` if they are not as asked."""
-        estimates = np.zeros((len(sets), len(prompts), chains))
-        for batch, tokens, reach in _batches(self.target, prompts, horizon, chains):
-            said = self.target.sample(tokens, chains, reach, int(rng.integers(2**63)))
-            if said.shape != (len(batch) * chains, reach):
-                raise WrongInput(
-                    "the model gave other continuations than it was asked for", hint="its adapter is wrong"
-                )
-            hit = counted(said, sets=sets, eos=self.target.eos)
-            estimates[:, batch] = hit.reshape(len(sets), -1, chains)
-        return estimates
+        return _estimated(self.target, _counted, prompts, sets, horizon=horizon, chains=chains, rng=rng)
 
 
-def _batches(
-    target: HasTokens, prompts: Sequence[Prompt], horizon: int, chains: int
-) -> Iterator[tuple[list[int], Tokens, int]]:
-    """Yield which prompts grow together, of one length; their tokens; and how far the context lets them."""
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Prompts of one length, which grow together: `places` says which, `reach` how far the context lets them.
+
+    `prompts` has shape (prompts, tokens), `paths` (prompts, reach).
+    """
+
+    places: list[int]
+    prompts: Tokens
+    paths: Tokens
+    reach: int
+
+
+def _batches(target: HasTokens, prompts: Sequence[Prompt], horizon: int, chains: int) -> Iterator[_Batch]:
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].tokens))
     for length, same in groupby(by_length, key=lambda i: len(prompts[i].tokens)):
         reach = min(horizon, target.length - length)
         group = list(same) if reach > 0 else []
         size = max(PROBABILITIES // (target.size * chains), 1)
-        for batch in (group[start : start + size] for start in range(0, len(group), size)):
-            yield batch, np.array([prompts[i].tokens for i in batch], dtype=np.int64), reach
+        for places in (group[start : start + size] for start in range(0, len(group), size)):
+            tokens = np.array([prompts[i].tokens for i in places], dtype=np.int64)
+            yield _Batch(places, tokens, _paths([prompts[i] for i in places], reach), reach)
 
 
 def _paths(prompts: Sequence[Prompt], reach: int) -> Tokens:
@@ -236,6 +215,123 @@ def _paths(prompts: Sequence[Prompt], reach: int) -> Tokens:
         path = prompt.path[:reach]
         paths[row, : len(path)] = path
     return paths
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A piece of work; its estimates have shape (sets, prompts, chains)."""
+
+    prompts: Tokens
+    paths: Tokens
+    chains: int
+    sets: tuple[CodeSet, ...]
+    seed: int
+
+    @property
+    def count(self) -> int:
+        """All chains together."""
+        return len(self.prompts) * self.chains
+
+    @property
+    def reach(self) -> int:
+        return int(self.paths.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.sets), len(self.prompts), self.chains
+
+
+def _avoided(target: SteppingTarget, asked: _Asked) -> Done:
+    rng = np.random.default_rng(asked.seed)
+    found = [
+        set_avoiding(
+            target.begin(asked.prompts, asked.chains),
+            asked.count,
+            codes=codes,
+            eos=target.eos,
+            horizon=asked.reach,
+            rng=rng,
+        )
+        for codes in asked.sets
+    ]
+    return (np.reshape(found, asked.shape),)
+
+
+def _walked(target: SteppingTarget, asked: _Asked) -> Done:
+    """Return what free chains met: the parts of `Walked`."""
+    met = first_hit(
+        target.begin(asked.prompts, asked.chains),
+        asked.count,
+        sets=asked.sets,
+        eos=target.eos,
+        horizon=asked.reach,
+        rng=np.random.default_rng(asked.seed),
+    )
+    return met.hit.reshape(asked.shape), met.total.reshape(asked.shape), met.squares.reshape(asked.shape)
+
+
+def _departed(target: SteppingTarget, asked: _Asked) -> Done:
+    rng = np.random.default_rng(asked.seed)
+    along = on_path(target.begin(asked.prompts, 1), asked.paths, sets=asked.sets, eos=target.eos)
+    found = [
+        departing(
+            target.begin(asked.prompts, asked.chains),
+            path,
+            asked.paths,
+            chains=asked.chains,
+            codes=codes,
+            eos=target.eos,
+            rng=rng,
+        )
+        for codes, path in zip(asked.sets, along, strict=True)
+    ]
+    return (np.array(found),)
+
+
+def _counted(target: SamplingTarget, asked: _Asked) -> Done:
+    said = target.sample(asked.prompts, asked.chains, asked.reach, asked.seed)
+    if said.shape != (asked.count, asked.reach):
+        raise WrongInput(
+            "the model gave other continuations than it was asked for", hint="its adapter is wrong"
+        )
+    return (counted(said, sets=asked.sets, eos=target.eos).reshape(asked.shape),)
+
+
+def _asked(
+    target: HasTokens,
+    do: Do,
+    prompts: Sequence[Prompt],
+    sets: Sequence[CodeSet],
+    *,
+    horizon: int,
+    chains: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[list[int], Done]]:
+    """Yield what `do` makes of every batch, and which prompts those are."""
+    batches = list(_batches(target, prompts, horizon, chains))
+    pieces = (
+        (_Asked(batch.prompts, batch.paths, chains, tuple(sets), int(rng.integers(2**63))),)
+        for batch in batches
+    )
+    for batch, done in zip(batches, each(target, do, pieces), strict=True):
+        yield batch.places, done
+
+
+def _estimated(
+    target: HasTokens,
+    do: Do,
+    prompts: Sequence[Prompt],
+    sets: Sequence[CodeSet],
+    *,
+    horizon: int,
+    chains: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return the estimates that `do` makes of all batches, shape (sets, prompts, chains)."""
+    estimates = np.zeros((len(sets), len(prompts), chains))
+    for places, (found,) in _asked(target, do, prompts, sets, horizon=horizon, chains=chains, rng=rng):
+        estimates[:, places] = found
+    return estimates
 
 
 def states_of(target: HasTokens, sensitive: SensitiveSet) -> frozenset[int]:

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from oathbound.audit.betting import betting_limits
 from oathbound.audit.chains import CodeSet, Walked
 from oathbound.audit.emission import (
     Counting,
@@ -25,6 +26,8 @@ from oathbound.core.audit_plan import SensitiveSet
 _PROMPTS: Final = 32
 _CHAINS: Final = 2
 """The fewest in which a variance shows."""
+
+_TINY: Final = 1e-12
 
 
 def choose(
@@ -79,6 +82,30 @@ def emission(
     way = choose(target, prompts, [codes], horizon=horizon, chains=sensitive.chains, rng=rng)
     (each,) = way.estimate(prompts, [codes], horizon=horizon, chains=sensitive.chains, rng=rng)
     return np.asarray(each.mean(axis=1))
+
+
+def limits(
+    way: Departing,
+    prompts: Sequence[Prompt],
+    codes: CodeSet,
+    *,
+    horizon: int,
+    chains: int,
+    alpha: float,
+    rng: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    """Return the limits of P of each prompt, shape (prompts,): what a site can say to one patient.
+
+    Every estimate lies between what is exact along the true continuation and the most that leaves it
+    (`Departing.bounds`), so limits by betting on where between them hold for any model and few chains. They
+    hold for each prompt with probability 1 - `alpha`, not for all at once, and never leave the site.
+    """
+    (least,), (most,) = way.bounds(prompts, [codes], horizon=horizon)
+    (estimates,) = way.estimate(prompts, [codes], horizon=horizon, chains=chains, rng=rng)
+    room = np.maximum(most - least, _TINY)[:, None]
+    inside = ((estimates - least[:, None]) / room).clip(0, 1)
+    lower, upper = betting_limits(inside, alpha=alpha, rng=rng)
+    return least + lower * room[:, 0], np.minimum(least + upper * room[:, 0], 1)
 
 
 def counted_share(walked: Walked) -> tuple[Floats, float]:

@@ -19,7 +19,7 @@ from oathbound.workflow.folders import SiteFolder, StudyFolder
 from oathbound.workflow.init import write_simulated_consents, write_study
 from oathbound.workflow.join import join
 from oathbound.workflow.oath import swear
-from oathbound.workflow.records import patients_of, rows_of, source_of
+from oathbound.workflow.records import rows_of, source_of
 from oathbound.workflow.train import train
 
 EICU = Path(__file__).resolve().parents[4] / "shared" / "data" / "eicu_demo"
@@ -134,8 +134,9 @@ def test_a_regions_tokens_are_those_of_its_patients(study):
     with SiteStore.open(site.state) as store:
         cohort = store.cohort(study.policy.study)
     encoder = encoder_of(study.policy.model, study.policy.vocabulary)
-    patients = patients_of(source_of(site), cohort)
-    members = [patients[subject] for subject in sorted(cohort.members)]
+    patients = source_of(site).patients(cohort)
+    members = [patient for patient in patients if patient.subject_id in cohort.members]
+    members.sort(key=lambda patient: patient.subject_id)
     assert len(members) > 50
     assert np.array_equal(
         rows_of(source_of(site), cohort, cohort.members, encoder), encoder.encode_all(members)

@@ -9,7 +9,7 @@ from scipy import stats
 from oathbound.audit import chains as walks
 from oathbound.audit.chains import CodeSet, set_avoiding
 from oathbound.audit.emission import Counting, Departing, FirstHit, Prompt, SetAvoiding
-from oathbound.audit.pilot import choose, counted_share
+from oathbound.audit.pilot import choose, counted_share, limits
 from oathbound.core.errors import NothingExamined
 
 pytestmark = pytest.mark.statistical
@@ -137,6 +137,23 @@ def test_departing_is_unbiased_along_any_path(path, spellings):
     assert lower <= truth + 1e-12
     assert truth <= upper + 1e-12
     assert ((lower - 1e-12 <= estimates) & (estimates <= upper + 1e-12)).all()
+
+
+@pytest.mark.parametrize("path", [(), (1, 2, 3)], ids=["unknown", "memorised"])
+def test_limits_of_one_patient_hold_for_few_chains_and_normal_ones_do_not(path):
+    tree, alpha, audits, few = Tree(5, memorised=(1, 2, 3)), 0.1, 400, 6
+    codes, prompts = CodeSet.of(tree, [(3,)]), [Prompt((1,), path)] * audits
+    truth = exact(tree, (1,), [(3,)])
+    way, rng = Departing(tree), np.random.default_rng(9)
+    lower, upper = limits(way, prompts, codes, horizon=HORIZON, chains=few, alpha=alpha, rng=rng)
+    assert ((lower > truth) | (upper < truth)).sum() <= stats.binom.isf(1e-4, audits, alpha)
+    (least,), (most,) = way.bounds(prompts[:1], [codes], horizon=HORIZON)
+    assert (lower >= least - 1e-9).all()
+    assert (upper <= most + 1e-9).all()
+    assert (upper - lower).mean() < 0.9 * (most - least)
+    counted = rng.random((audits, few)) < truth  # what counting would see, and a normal interval make of it
+    error = stats.norm.isf(alpha / 2) * counted.std(axis=1, ddof=1) / np.sqrt(few)
+    assert (abs(counted.mean(axis=1) - truth) > error).sum() > 1.5 * alpha * audits
 
 
 def test_a_memorised_path_is_known_without_a_draw():

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from oathbound.audit.adapters.codes import CodeMap
-from oathbound.audit.adapters.endpoint import Settings, open_endpoint
+from oathbound.audit.adapters.endpoint import open_endpoint
+from oathbound.core.endpoint import EndpointSettings
 from oathbound.core.patient import Event, Patient
 
 CODES = ("SEX//F", "A", "B", "C", "D", "E")
@@ -121,7 +122,7 @@ def serving(fault=lambda *_: None, spoil=lambda answer: answer, port=0, tls=None
 
 def settings(**changes):
     plain = {"format": "oathbound/endpoint/v1", "bos": 1, "eos": 2, "length": 20, "logprobs": 3}
-    return Settings.parse(plain | {"patience": 2} | changes, what="settings of a test")
+    return EndpointSettings.parse(plain | {"patience": 2} | changes, what="settings of a test")
 
 
 def text(**changes):

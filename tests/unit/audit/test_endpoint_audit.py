@@ -16,7 +16,7 @@ pytest.importorskip("httpx", reason="endpoints need httpx")
 
 from endpoint_server import CODES, FIRST, MAP, serving
 
-from oathbound.audit.adapters.endpoint_cache import ANSWERS, KEY
+from oathbound.audit.kept import ANSWERS, KEY
 from oathbound.cli.main import run
 
 SETTINGS = 'format = "oathbound/endpoint/v1"\nbos = 1\neos = 2\nlength = 16\npatience = 1\nconcurrency = 2\n'

@@ -17,12 +17,13 @@ pytest.importorskip("httpx", reason="endpoints need httpx")
 from endpoint_server import MAP, SIZE, completed
 
 from oathbound.audit.adapters.codes import CodeMap
-from oathbound.audit.adapters.endpoint import Settings
-from oathbound.audit.adapters.endpoint_cache import ANSWERS, KEY, Answers
+from oathbound.audit.adapters.endpoint import limits_of
 from oathbound.audit.adapters.endpoint_http import Pace, _retry_after
 from oathbound.audit.adapters.endpoint_reading import choices_of, continuation, head, likeliest, told
 from oathbound.audit.adapters.endpoint_target import _log_chance
 from oathbound.audit.adapters.endpoint_words import Ids, Texts
+from oathbound.audit.kept import ANSWERS, KEY, Answers
+from oathbound.core.endpoint import EndpointSettings
 from oathbound.core.errors import Unavailable, WrongInput
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guides" / "audit-endpoint.md"
@@ -135,19 +136,19 @@ def test_a_link_is_not_followed_and_a_missing_folder_is_said(tmp_path):
 )
 def test_settings_that_are_wrong(change):
     with pytest.raises(WrongInput):
-        Settings.parse(LEAST | change, what="endpoint.toml")
+        EndpointSettings.parse(LEAST | change, what="endpoint.toml")
 
 
 def test_the_settings_of_the_guide_are_some():
     shown = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
-    (settings,) = (Settings.parse(tomllib.loads(each), what="guide") for each in shown)
+    (settings,) = (EndpointSettings.parse(tomllib.loads(each), what="guide") for each in shown)
     described = set(re.findall(r"`(\w+)`|^(\w+) =", GUIDE.read_text(), flags=re.MULTILINE))
-    assert Settings.model_fields.keys() <= {name for pair in described for name in pair}
-    assert settings.limits().requests_per_second == 20
+    assert EndpointSettings.model_fields.keys() <= {name for pair in described for name in pair}
+    assert limits_of(settings).requests_per_second == 20
 
 
 def test_limits_are_those_of_the_settings():
-    limits = Settings.parse(LEAST | {"tokens_per_minute": "600"}, what="endpoint.toml").limits()
+    limits = limits_of(EndpointSettings.parse(LEAST | {"tokens_per_minute": "600"}, what="endpoint.toml"))
     assert (limits.tokens_per_minute, limits.requests_per_second, limits.patience) == (600.0, None, 300.0)
 
 

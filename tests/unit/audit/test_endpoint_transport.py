@@ -25,8 +25,8 @@ pytest.importorskip("httpx", reason="endpoints need httpx")
 from endpoint_server import MAP, asked, people, serving, settings
 
 from oathbound.audit.adapters.endpoint import open_endpoint
-from oathbound.audit.adapters.endpoint_cache import ANSWERS, KEY
 from oathbound.audit.adapters.endpoint_http import KEY_VARIABLE
+from oathbound.audit.kept import ANSWERS, KEY
 from oathbound.core.errors import OathboundError, Unavailable, WrongInput
 
 SECRET = "sk-never-to-be-seen"  # noqa: S105 - nobody's
@@ -183,6 +183,15 @@ def test_a_key_that_would_break_a_header_is_refused(tmp_path, monkeypatch):
     assert SECRET not in str(refused.value)
 
 
+@pytest.fixture
+def interruptible():
+    """Where a shell runs the suite in its background, the key is ignored, and Python leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_key_pressed_to_stop_stops_and_keeps(tmp_path):
     main = threading.main_thread().ident
 

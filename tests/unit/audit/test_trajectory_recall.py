@@ -190,7 +190,15 @@ def test_a_table_in_parts_gives_the_same(monkeypatch):
     assert TrajectoryRecall().run(ByHeart(()), PATIENTS, PLAN, SEED) == whole
 
 
-def test_embeddings_are_looked_up_once_an_audit_and_fit_the_vocabulary(monkeypatch):
+def test_patients_in_blocks_are_all_compared(monkeypatch):
+    """Of a model that knows everybody by heart every continuation is the truth, whatever is drawn."""
+    everybody = (*PATIENTS.members, *PATIENTS.held_out)
+    whole = TrajectoryRecall().run(ByHeart(everybody), PATIENTS, PLAN, SEED)
+    monkeypatch.setattr(trajectory_recall, "_BLOCK", 7)
+    assert TrajectoryRecall().run(ByHeart(everybody), PATIENTS, PLAN, SEED) == whole
+
+
+def test_embeddings_are_looked_up_once_a_block_and_fit_the_vocabulary(monkeypatch):
     calls = []
     embeddings = np.random.default_rng(0).random((TOKENIZER.size, 8))
     made = CodeTable.of_embeddings
@@ -198,8 +206,8 @@ def test_embeddings_are_looked_up_once_an_audit_and_fit_the_vocabulary(monkeypat
         CodeTable, "of_embeddings", lambda tokens, rows: (calls.append(len(tokens)), made(tokens, rows))[1]
     )
     found = TrajectoryRecall(embeddings).run(ByHeart(PATIENTS.members), PATIENTS, PLAN, SEED)
-    assert len(calls) == 1
-    assert calls[0] <= TOKENIZER.size
+    assert len(calls) == 2, "members are a block, and held-out patients: no patient asks for its own"
+    assert max(calls) <= TOKENIZER.size
     assert by_score(found)["closeness"].member_mean == 1
     with pytest.raises(WrongInput, match="not one embedding for every token"):
         TrajectoryRecall(embeddings[1:]).run(ByHeart(()), PATIENTS, PLAN, SEED)

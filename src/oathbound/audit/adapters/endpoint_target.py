@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from oathbound.audit.adapters.endpoint_cache import Answers, Numbers
 from oathbound.audit.adapters.endpoint_http import Connection, Question
 from oathbound.audit.adapters.endpoint_reading import (
     choices_of,
@@ -30,6 +29,7 @@ from oathbound.audit.adapters.endpoint_reading import (
 )
 from oathbound.audit.adapters.endpoint_words import Wire
 from oathbound.audit.adapters.tokens import Codebook, RecomputedSteps
+from oathbound.audit.kept import Answers, Numbers
 from oathbound.audit.target import Steps, Tokens, TokenScores
 from oathbound.core.errors import OathboundError, WrongInput
 from oathbound.core.patient import Patient

@@ -52,12 +52,15 @@ class HuggingFaceTarget(TokenTarget):
         if not self._cache:
             return RecomputedSteps(self.next_logits, prompts, chains)
         self.tokens_pushed += prompts.size
-        return CachedSteps(self, self._model, self._cache, torch.from_numpy(prompts), chains)
+        return CachedSteps(self, self._model, self._cache, torch.from_numpy(prompts).to(self._device), chains)
 
     @torch.inference_mode()
     def embed(self, sequences: Sequence[Sequence[int]]) -> Floats:
         """Return the last hidden state at each sequence's last token, shape (sequences, width)."""
         return self._embedded(sequences, self._states)
+
+    def _move(self, device: torch.device) -> None:
+        self._model.to(device)
 
     def _hidden(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         return self._states(tokens, lengths) if self._split else self._whole(tokens, lengths)
@@ -139,13 +142,14 @@ class CachedSteps:
         self._position = prompts.shape[1]
         answer = model(input_ids=prompts, use_cache=True)
         self._cache = getattr(answer, cache)
-        self._cache.reorder_cache(torch.arange(len(prompts)).repeat_interleave(chains))
+        places = torch.arange(len(prompts), device=prompts.device)
+        self._cache.reorder_cache(places.repeat_interleave(chains))
         self._logits = answer.logits[:, -1].repeat_interleave(chains, dim=0)
 
     @torch.inference_mode()
     def logprobs(self) -> Floats:
         """Return the log-probability of every next token, shape (continuations, size)."""
-        logprobs: Floats = self._logits.double().log_softmax(dim=-1).numpy()
+        logprobs: Floats = self._logits.double().log_softmax(dim=-1).cpu().numpy()
         return logprobs
 
     @torch.inference_mode()
@@ -153,9 +157,8 @@ class CachedSteps:
         """Append one token to every continuation; the last that the context holds is not computed further."""
         self._target.tokens_pushed += tokens.size
         if self._position < self._target.length:
-            answer = self._model(
-                input_ids=torch.from_numpy(tokens)[:, None], use_cache=True, **{self._name: self._cache}
-            )
+            following = torch.from_numpy(tokens).to(self._logits.device)[:, None]
+            answer = self._model(input_ids=following, use_cache=True, **{self._name: self._cache})
             self._cache = getattr(answer, self._name)
             self._logits = answer.logits[:, -1]
             self._position += 1
@@ -163,7 +166,7 @@ class CachedSteps:
 
 def _mask(tokens: Tensor, lengths: Tensor) -> Tensor:
     """Return 1 where a token counts: padding is known by its place, since PAD may be another's token."""
-    return (torch.arange(tokens.shape[1]) < lengths[:, None]).long()
+    return (torch.arange(tokens.shape[1]) < lengths[:, None]).long().to(tokens.device)
 
 
 def _probe(codebook: Codebook, length: int) -> Tensor:

@@ -59,7 +59,7 @@ class EventTarget(TokenTarget):
 
     def begin(self, prompts: Tokens, chains: int) -> "CachedSteps":
         """Read each prompt once, then share its keys and values among its chains."""
-        steps = CachedSteps(self, self._model, torch.from_numpy(prompts), chains)
+        steps = CachedSteps(self, self._model, torch.from_numpy(prompts).to(self._device), chains)
         self.tokens_pushed += prompts.size
         return steps
 
@@ -67,6 +67,9 @@ class EventTarget(TokenTarget):
     def embed(self, sequences: Sequence[Sequence[int]]) -> Floats:
         """Return what the head sees after each sequence's last token, shape (sequences, width)."""
         return self._embedded(sequences, self._hidden)
+
+    def _move(self, device: torch.device) -> None:
+        self._model.to(device)
 
     def _hidden(self, tokens: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002 - the end is not seen
         """Restate `EventTransformer.forward` before its head; a test compares the two."""
@@ -101,7 +104,7 @@ class CachedSteps:
     @torch.inference_mode()
     def logprobs(self) -> Floats:
         """Return the log-probability of every next token, shape (continuations, size)."""
-        logprobs: Floats = self._logits.double().log_softmax(dim=-1).numpy()
+        logprobs: Floats = self._logits.double().log_softmax(dim=-1).cpu().numpy()
         return logprobs
 
     @torch.inference_mode()
@@ -109,7 +112,7 @@ class CachedSteps:
         """Append one token to every continuation; the last that the context holds is not computed further."""
         self._target.tokens_pushed += tokens.size
         if self._position < self._target.length:
-            self._logits = self._advance(torch.from_numpy(tokens)[:, None])
+            self._logits = self._advance(torch.from_numpy(tokens).to(self._logits.device)[:, None])
 
     def _advance(self, tokens: Tensor) -> Tensor:
         """Push tokens (n, T) at the next positions and return the logits after the last, (n, size).

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from oathbound.audit.chains import drawn
 from oathbound.audit.target import Floats, Steps, Tokens, TokenScores
+from oathbound.audit.work import HERE, Work
+from oathbound.core.errors import Unavailable
 from oathbound.core.patient import Patient
 
 _HIDDEN: Final = 2**22
@@ -63,7 +65,10 @@ class TokenTarget(ABC):
     """A causal model over the tokens of a codebook: a `SequenceTarget` that also `Samples`.
 
     `size` is the number of logits, which may exceed the codebook's tokens; `width` that of a hidden vector.
+    `work` says where pieces of an audit are done.
     """
+
+    work: Work = HERE
 
     def __init__(self, codebook: Codebook, *, size: int, length: int, width: int) -> None:
         self.eos = codebook.eos
@@ -73,6 +78,16 @@ class TokenTarget(ABC):
         self.tokens_pushed = 0
         self._codebook = codebook
         self._width = width
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        """Compute on `device` from now on; answers come back as arrays all the same."""
+        self._move(device)
+        self._device = device
+
+    def _move(self, device: torch.device) -> None:
+        """Move the weights; `Unavailable` for a model that cannot be moved."""
+        raise Unavailable(f"this model cannot be moved to {device}", hint="leave out --device")
 
     def tokenize(self, patient: Patient) -> tuple[int, ...]:
         """Return the patient's tokens, cut at the model's context."""
@@ -120,8 +135,9 @@ class TokenTarget(ABC):
             logprob[piece] = logs.gather(-1, following[piece, None]).squeeze(-1)
             probabilities = logs.exp()
             logs.clamp_(min=_NEVER)
-            mean[piece] = torch.linalg.vecdot(probabilities, logs)
-            logs.sub_(mean[piece, None]).square_()
+            expected = torch.linalg.vecdot(probabilities, logs)
+            mean[piece] = expected
+            logs.sub_(expected[:, None]).square_()
             deviation[piece] = torch.linalg.vecdot(probabilities, logs).sqrt()
         return logprob, mean, deviation
 
@@ -132,10 +148,11 @@ class TokenTarget(ABC):
     @torch.inference_mode()
     def next_logits(self, tokens: Tensor) -> Tensor:
         """Return the logits after the last token of every row, (n, size), of tokens (n, T)."""
+        tokens = tokens.to(self._device)
         rows = max(_HIDDEN // (self._width * tokens.shape[1]), 1)
         return torch.cat(
             [
-                self._head(self._pushed(piece, torch.full((len(piece),), piece.shape[1]))[:, -1])
+                self._head(self._pushed(piece, torch.full((len(piece),), piece.shape[1]))[:, -1]).cpu()
                 for piece in torch.split(tokens, rows)
             ]
         )
@@ -157,7 +174,7 @@ class TokenTarget(ABC):
             tokens, lengths = self._padded([sequences[i] for i in batch])
             self.tokens_pushed += int(lengths.sum())
             last = vectors(tokens, lengths)[torch.arange(len(batch)), lengths - 1]
-            embedded.append((batch, last.double().numpy()))
+            embedded.append((batch, last.double().cpu().numpy()))
         order = np.argsort(np.concatenate([batch for batch, _ in embedded]))
         ordered: Floats = np.concatenate([each for _, each in embedded])[order]
         return ordered
@@ -171,7 +188,7 @@ class TokenTarget(ABC):
         tokens = torch.full((len(sequences), int(lengths.max())), self._codebook.pad)
         for row, sequence in zip(tokens, sequences, strict=True):
             row[: len(sequence)] = torch.tensor(sequence)
-        return tokens, lengths
+        return tokens.to(self._device), lengths
 
     def _batches(self, counts: Tokens) -> Iterator[Tokens]:
         """Yield positions in ascending order of length, as many at once as `_HIDDEN` allows."""

@@ -1,4 +1,4 @@
-"""What an endpoint has answered, kept until the audit ends: after a kill nothing is asked twice.
+"""What a model has answered, kept until the audit ends: after a kill nothing is asked, or computed, twice.
 
 Two files in a folder, both 0600: a run key, and one line an answer. A line names its request by an HMAC
 under the run key, so that who finds the lines alone cannot guess which records were asked about; no prompt is
@@ -19,8 +19,8 @@ from typing import IO, Final, Self
 
 from oathbound.core.errors import Unavailable
 
-KEY: Final = ".endpoint-key"
-ANSWERS: Final = ".endpoint-answers"
+KEY: Final = ".audit-key"
+ANSWERS: Final = ".audit-answers"
 
 _KEY_BYTES: Final = 32
 _MAC: Final = 64
