@@ -87,6 +87,22 @@ class CheckAnswer(Answer):
     epsilon: Spent = Field(description="The price of all attempts; null where no bound holds.")
 
 
+class TestPriceAnswer(Record):
+    """What one test is expected to cost."""
+
+    test: Name = Field(description="The test.")
+    tokens: Count = Field(description="Tokens that will go through the model.")
+    seconds: Count = Field(description="Seconds on this machine, of one process.")
+    reason: str = Field(description="Why the test will not run; empty where it will.")
+
+
+class PriceAnswer(Answer):
+    """`check` of a model and records: what an audit of it will cost."""
+
+    format: Literal["oathbound/price/v1"] = "oathbound/price/v1"
+    tests: tuple[TestPriceAnswer, ...] = Field(description="The tests, by name.")
+
+
 class AdmitAnswer(Answer):
     """`admit`: a site's cohort, as it was stated."""
 
@@ -154,11 +170,14 @@ class VerifyAnswer(Answer):
 
 
 class ReportAnswer(Answer):
-    """`report`: a page about a verified bundle was written."""
+    """`report`: a page, or a section of a model card, about a verified bundle or about findings."""
 
     format: Literal["oathbound/report/v1"] = "oathbound/report/v1"
-    page: PathText
-    verdict: Verdict
+    page: PathText | None = Field(description="What was written; null if the card is here.")
+    verdict: Verdict | None = Field(description="The verdict; null of an audit without a study.")
+    card: str | None = Field(
+        default=None, description="The section, if no file was named.", examples=["## Memorisation audit"]
+    )
 
 
 class DemoStage(Record):

@@ -12,6 +12,7 @@ from oathbound.cli.schema import Key, keys_of, schema_of
 from oathbound.core import errors, finding
 from oathbound.core.audit_plan import PlanFile
 from oathbound.core.catalogue import CATALOGUE
+from oathbound.core.endpoint import EndpointSettings
 from oathbound.core.errors import OathboundError, WrongInput
 from oathbound.core.exits import Exit
 from oathbound.core.record import Record
@@ -27,21 +28,42 @@ FILES: Final[dict[str, type[Record]]] = {
     "site": SiteFile,
     "trust": Trust,
     "audit-plan": PlanFile,
+    "endpoint": EndpointSettings,
 }
 """The files that people write."""
 
-PAGES: Final = {"site": "docs/reference/site-keys.md", "audit-plan": "docs/guides/audit-any-model.md"}
+PAGES: Final = {
+    "site": "docs/reference/site-keys.md",
+    "audit-plan": "docs/guides/audit-any-model.md",
+    "endpoint": "docs/guides/audit-endpoint.md",
+}
 """Where those are explained that have no page in `spec/`."""
 
 QUESTIONS: Final = {
+    "embedding-probe": (
+        "From the model's inner representation of a harmless beginning, does a probe read better who has a "
+        "sensitive code, among patients it was trained on?"
+    ),
+    "attribute-inference": (
+        "Given a whole record but one attribute, does the model give the true candidate away more surely for "
+        "patients it was trained on?"
+    ),
     "membership": "Given a whole record, can an attacker tell whether its patient was trained on?",
     "sensitive-disclosure": (
         "Given a harmless beginning of a record, does the model state a sensitive code more readily for "
         "patients it was trained on?"
     ),
+    "canary": (
+        "Does the training procedure keep its epsilon, when invented patients are planted in a sibling of "
+        "the model?"
+    ),
     "identifier-perturbation": (
         "Does what the model says of a sensitive code fall more, when age, sex or dates change a little, for "
         "patients it was trained on?"
+    ),
+    "rare-subgroup": (
+        "Are the oldest, or people with a rare code, or those of a small group exposed, where the average "
+        "looks harmless?"
     ),
     "trajectory-recall": (
         "Given the beginning of a record, does the model go on as the record really did, more nearly for "
@@ -147,7 +169,15 @@ def test_topics() -> Iterator[Topic]:
     """Yield the audit tests, and what they measure."""
     measures = {
         get_args(each.model_fields["kind"].annotation)[0]: each
-        for each in (finding.Auc, finding.TruePositiveRate, finding.Excess, finding.Tail, finding.Baseline)
+        for each in (
+            finding.Auc,
+            finding.AucDifference,
+            finding.TruePositiveRate,
+            finding.Excess,
+            finding.Tail,
+            finding.Baseline,
+            finding.OneRun,
+        )
     }
     used: dict[str, list[str]] = {}
     for name, listed in CATALOGUE.items():

@@ -1,25 +1,32 @@
 """How budgets, findings and verdicts are said on a terminal: no naked number."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, assert_never
 
 from oathbound.core.finding import (
     Auc,
+    AucDifference,
     Baseline,
     DidNotRun,
     Excess,
     Finding,
     NotMeasurable,
+    OneRun,
     Tail,
     TruePositiveRate,
 )
 from oathbound.core.gates import EVERYWHERE, Judgement
+from oathbound.core.one_run import shown
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Budget, Policy
 
 if TYPE_CHECKING:
-    from oathbound.workflow.audit_folder import FolderAudit
+    from oathbound.audit.price import TestPrice
+    from oathbound.core.folder_audit import FolderAudit
+
+_MINUTE: Final = 60
 
 
 def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
@@ -36,7 +43,7 @@ def extension_lines(policy: Policy) -> Iterator[str]:
         yield f"{each.name} ({each.group}) of {each.distribution} {each.version}, {each.digest}"
 
 
-def finding_lines(finding: Finding) -> Iterator[str]:
+def finding_lines(finding: Finding) -> Iterator[str]:  # noqa: C901 - one case for each kind of measure
     """Yield one line for each measure of the finding, and one where it did not run."""
     label = f"{finding.site}  {finding.test}"
     if isinstance(finding.outcome, DidNotRun):
@@ -46,6 +53,12 @@ def finding_lines(finding: Finding) -> Iterator[str]:
         match measure:
             case Auc():
                 said = f"AUC {measure.estimate} (standard error {measure.standard_error})"
+            case AucDifference():
+                said = (
+                    f"AUC of carriers against others {measure.member_auc} "
+                    f"(standard error {measure.member_error}) among members, {measure.held_out_auc} "
+                    f"({measure.held_out_error}) among held out; of carriers"
+                )
             case Excess():
                 said = (
                     f"excess {measure.estimate} (standard error {measure.standard_error}): "
@@ -63,9 +76,17 @@ def finding_lines(finding: Finding) -> Iterator[str]:
                 )
             case Baseline():
                 said = f"without the model, AUC {measure.estimate} (standard error {measure.standard_error})"
+            case OneRun():
+                yield (
+                    f"{label}  {measure.score}: {measure.right} of {measure.guesses} guesses right, of "
+                    f"{measure.planted} canaries planted: {shown(measure)}"
+                )
+                continue
             case NotMeasurable():
                 yield f"{label}  {measure.metric} {measure.score}: not measurable: {measure.reason}"
                 continue
+            case _:
+                assert_never(measure)
         yield f"{label}  {measure.score}: {said}; {measure.members} members, {measure.held_out} held out"
 
 
@@ -87,3 +108,24 @@ def judgement_lines(judgement: Judgement) -> Iterator[str]:
             numbers = f"{claim.estimate} [{claim.lower}, {claim.upper}]  gate {claim.gate}"
             yield f"{claim.test} {claim.metric} {claim.score}  {claim.site}: {numbers}  {claim.state.value}"
     yield judgement.sentence
+
+
+def price_lines(prices: Sequence["TestPrice"]) -> list[str]:
+    """Return what an audit is expected to cost, a test a line, and all of it."""
+    width = max(len(each.test) for each in prices)
+    lines = [
+        f"{each.test:{width}} {each.tokens:>15,} tokens {_lasting(each.seconds):>9}"
+        + (f"   will not run: {each.reason}" if each.reason else "")
+        for each in prices
+    ]
+    tokens, seconds = sum(each.tokens for each in prices), sum(each.seconds for each in prices)
+    return [*lines, f"{'all':{width}} {tokens:>15,} tokens {_lasting(seconds):>9}   of one process, here"]
+
+
+def _lasting(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    if whole < 2 * _MINUTE:
+        return f"{whole} s"
+    if whole < 2 * _MINUTE * _MINUTE:
+        return f"{whole / _MINUTE:.0f} min"
+    return f"{whole / _MINUTE / _MINUTE:.1f} h"

@@ -4,7 +4,7 @@ An attacker may ignore what he knows, so the risk at a rung is the largest exces
 Standard library only, since whoever reads a finding recomputes all of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
@@ -32,27 +32,40 @@ _UNKNOWN: Final = (Decimal(-1), Decimal(1))
 
 
 def levels(measures: Sequence[Excess | NotMeasurable], alpha: float) -> tuple[Level, ...]:
-    """Return the ends of every rung's excess, from the bottom; all hold together.
+    """Return the ends of every rung's excess at one site, from the bottom; all hold together.
 
     Each end is wrong with probability at most `alpha` over the whole ladder (Bonferroni over the rungs that
     were measured: how rungs depend on each other is not published). A rung that could not be measured lies
     anywhere; one that the vocabulary cannot express is no attack on this model, and left out.
     """
-    measured = sum(isinstance(measure, Excess) for measure in measures)
-    return tuple(_level(measure, alpha / max(measured, 1)) for measure in _expressible(measures))
+    return levels_together([measures], alpha)
 
 
-def _expressible(measures: Sequence[Excess | NotMeasurable]) -> Iterator[Excess | NotMeasurable]:
-    for measure in measures:
-        if isinstance(measure, Excess) or measure.reason != NOT_EXPRESSIBLE:
-            yield measure
+def levels_together(sites: Sequence[Sequence[Excess | NotMeasurable]], alpha: float) -> tuple[Level, ...]:
+    """Return the ends of every rung's mean excess over sites, as `core.pooling` weighs them; see `levels`.
+
+    Every site names the same rungs in the same order. A rung lies anywhere where one site did not measure it.
+    """
+    rungs = [rung for rung in zip(*sites, strict=True) if not all(map(_inexpressible, rung))]
+    measured = sum(_all_measured(rung) is not None for rung in rungs)
+    return tuple(_level(rung, alpha / max(measured, 1)) for rung in rungs)
 
 
-def _level(measure: Excess | NotMeasurable, alpha: float) -> Level:
-    if isinstance(measure, NotMeasurable):
-        return Level(measure.score, *_UNKNOWN)
-    ends = pool([measure]).interval(alpha)
-    return Level(measure.score, ends.lower, ends.upper)
+def _inexpressible(measure: Excess | NotMeasurable) -> bool:
+    return isinstance(measure, NotMeasurable) and measure.reason == NOT_EXPRESSIBLE
+
+
+def _all_measured(rung: Sequence[Excess | NotMeasurable]) -> list[Excess] | None:
+    excesses = [measure for measure in rung if isinstance(measure, Excess)]
+    return excesses if len(excesses) == len(rung) else None
+
+
+def _level(rung: Sequence[Excess | NotMeasurable], alpha: float) -> Level:
+    excesses = _all_measured(rung)
+    if excesses is None:
+        return Level(rung[0].score, *_UNKNOWN)
+    ends = pool(excesses).interval(alpha)
+    return Level(rung[0].score, ends.lower, ends.upper)
 
 
 def risk(excesses: Sequence[Level]) -> tuple[Level, ...]:

@@ -1,26 +1,44 @@
-"""What the attacks found: the claims of a verdict against their gates, as figures and in words."""
+"""What the attacks found: claims against their gates and estimates without one, as figures and in words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import groupby
+from typing import Final
 
 from markupsafe import Markup
 
-from oathbound.core.finding import DidNotRun
-from oathbound.core.gates import EVERYWHERE, Claim, Verdict
+from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.finding import DidNotRun, Finding
+from oathbound.core.folder_audit import FolderAudit
+from oathbound.core.gates import BROKEN, EVERYWHERE, SHIFTED, Claim, Verdict, error_rate
 from oathbound.core.intervals import UNIT
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Gate
+from oathbound.core.unjudged import Estimate, estimates
 from oathbound.evidence.verify import Verified
-from oathbound.report.figures import STATES, Scale, axis, interval, interval_text, per_cent
-from oathbound.report.tables import Table, count, facts
+from oathbound.report.figures import (
+    STATES,
+    UNJUDGED,
+    Drawn,
+    Scale,
+    axis,
+    interval,
+    interval_text,
+    per_cent,
+    statistic,
+)
+from oathbound.report.ladder import Ladder, ladder
+from oathbound.report.limits import blind_part, tail_table
+from oathbound.report.tables import Place, Table, count, facts
 from oathbound.report.words import METRICS, OF_OTHER_TESTS, QUESTIONS, Metric
+
+_NO_GATE: Final = "no gate"
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimRow:
-    """One claim as a line of a figure. `pooled` is the line over all sites."""
+class Row:
+    """One claim or estimate as a line of a figure. `pooled` is the line over all sites."""
 
     site: str
     pooled: bool
@@ -33,13 +51,13 @@ class ClaimRow:
 
 
 @dataclass(frozen=True, slots=True)
-class GateFigure:
-    """Claims about one gate, on one axis, grouped by the attacker's score."""
+class Figure:
+    """Claims about one gate, or estimates of a metric without one, on one axis, by the attacker's score."""
 
-    gate: Gate
+    gate: Gate | None
     metric: Metric
     axis: Markup
-    scores: tuple[tuple[str, tuple[ClaimRow, ...]], ...]
+    scores: tuple[tuple[str, tuple[Row, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,9 @@ class Ground:
     question: str
     said: str
     source: str
+    metric: str
+    limit: Decimal
+    interval: str
     plot: Markup
     state: str
     word: str
@@ -65,13 +86,19 @@ class Attack:
     test: str
     question: str
     threats: tuple[tuple[str, str], ...]
-    gates: tuple[GateFigure, ...]
+    figures: tuple[Figure, ...]
+    ladder: Ladder | None
+    blind: tuple[str, ...]
+    tail: Table
     facts: Table
     tokens: int
 
 
 def grounds(verified: Verified) -> Iterator[Ground]:
-    """Yield, for each gate of the policy, what decides it."""
+    """Yield what refuses without a gate, and then for each gate of the policy what decides it."""
+    for claim in verified.judgement.claims:
+        if claim.metric == BROKEN:
+            yield _broken(claim)
     for gate in verified.policy.gates:
         yield _ground(gate, _of_gate(gate, verified.judgement.claims), len(verified.policy.sites))
 
@@ -82,7 +109,7 @@ def _ground(gate: Gate, claims: list[Claim], sites: int) -> Ground:
     That is the worst failure, of any site; else what was not measured; else the claim over all sites that
     comes closest to the gate.
     """
-    metric = _metric(gate)
+    metric = _metric(gate.test, gate.metric)
     failed = [claim for claim in claims if claim.state is Verdict.FAIL]
     missing = [claim for claim in claims if claim.estimate is None]
     if missing and not failed:
@@ -91,6 +118,9 @@ def _ground(gate: Gate, claims: list[Claim], sites: int) -> Ground:
             question=_question(gate.test),
             said=f"Not measured at {'any site' if len(where) == sites else ', '.join(where)}.",
             source=f"{gate.test}, {metric.name}",
+            metric=metric.name,
+            limit=gate.at_most,
+            interval="not measured",
             plot=Markup(""),
             state=Verdict.INCONCLUSIVE.value,
             word=STATES[Verdict.INCONCLUSIVE],
@@ -107,10 +137,29 @@ def _ground(gate: Gate, claims: list[Claim], sites: int) -> Ground:
         question=_question(gate.test),
         said=_said(claim, metric),
         source=f"{gate.test}, {metric.name} of {claim.score}, {claim.site}",
+        metric=metric.name,
+        limit=gate.at_most,
+        interval=interval_text(claim),
         plot=axis(scale, gate.at_most) + interval(claim, scale, chance=metric.chance),
         state=claim.state.value,
         word=STATES[claim.state],
         note=claim.note,
+    )
+
+
+def _broken(claim: Claim) -> Ground:
+    """Return the ground of a refusal because the training procedure did not keep its promise."""
+    return Ground(
+        metric="privacy of the training procedure",
+        question=_question(claim.test),
+        said=f"{claim.note}.",
+        source=f"{claim.test}, {claim.score}, {claim.site}",
+        limit=claim.gate,
+        interval="not measured" if claim.lower is None else f"at least {statistic(claim.lower)}",
+        plot=Markup(""),
+        state=claim.state.value,
+        word="above what was accounted",
+        note="",
     )
 
 
@@ -123,67 +172,213 @@ def _said(claim: Claim, metric: Metric) -> str:
 
 
 def attacks(verified: Verified) -> Iterator[Attack]:
-    """Yield the tests that the gates name, in the gates' order, and then any other that was run."""
+    """Yield the tests that the gates name, in the gates' order, and then any other that was run.
+
+    Limits without a gate hold at the error rate of the round that decided the verdict.
+    """
     findings = [found.finding for found in verified.findings]
-    gates = verified.policy.gates
+    gates, plan, claims = verified.policy.gates, verified.policy.audit, verified.judgement.claims
+    number = max(claim.attempt for claim in claims)
+    ungated = _ungated(verified)
     for test in dict.fromkeys([gate.test for gate in gates] + [finding.test for finding in findings]):
         own = [finding for finding in findings if finding.test == test]
-        yield Attack(
-            test=test,
-            question=_question(test),
-            threats=tuple(dict.fromkeys((finding.threat.sees, finding.threat.knows) for finding in own)),
-            gates=tuple(_gate_figure(gate, verified.judgement.claims) for gate in gates if gate.test == test),
-            facts=facts(own),
-            tokens=sum(f.outcome.tokens for f in own if not isinstance(f.outcome, DidNotRun)),
+        yield _attack(
+            test,
+            _Found(own, number, plan, len(verified.policy.sites)),
+            tuple(gate for gate in gates if gate.test == test),
+            [claim for claim in claims if claim.test == test],
+            [estimate for estimate in ungated if estimate.test == test],
         )
+
+
+def _ungated(verified: Verified) -> tuple[Estimate, ...]:
+    findings = [found.finding for found in verified.findings]
+    policy = verified.policy
+    number = max(claim.attempt for claim in verified.judgement.claims)
+    latest = [
+        each
+        for test in dict.fromkeys(finding.test for finding in findings)
+        for each in _Found([f for f in findings if f.test == test], number, policy.audit, 0).latest
+    ]
+    return estimates(
+        latest,
+        policy.audit.minimum_patients,
+        error_rate(policy.audit.alpha, number),
+        gated={(gate.test, gate.metric) for gate in policy.gates},
+    )
+
+
+def confidences(verified: Verified) -> tuple[str, ...]:
+    """Return how sure the page's intervals are: those of claims, and those without a gate."""
+    claims, plan = verified.judgement.claims, verified.policy.audit
+    side = error_rate(plan.alpha, max(claim.attempt for claim in claims))
+    of_claims = dict.fromkeys(claim.confidence for claim in claims if claim.confidence)
+    return (*of_claims, *_confidence(_ungated(verified), side))
+
+
+def _confidence(found: Sequence[Estimate], side: float) -> Iterator[str]:
+    together = sum(each.estimate is not None for each in found)
+    if together:
+        sure = f"{100 * (1 - side):.4g} %"
+        yield f"without a gate, lower end {sure} for {together} measures together, upper end {sure} for one"
+
+
+def audit_attacks(audit: FolderAudit) -> tuple[Attack, ...]:
+    """Return the tests of an audit without a study; attempt k errs as seldom as a study's would."""
+    found = _of_audit(audit)
+    return tuple(
+        _attack(
+            finding.test,
+            _Found([finding], audit.attempt, audit.plan, 1),
+            (),
+            (),
+            [estimate for estimate in found if estimate.test == finding.test],
+        )
+        for finding in audit.findings
+    )
+
+
+def audit_confidences(audit: FolderAudit) -> tuple[str, ...]:
+    """Return how sure the intervals of `audit_attacks` are."""
+    return tuple(_confidence(_of_audit(audit), error_rate(audit.plan.alpha, audit.attempt)))
+
+
+def _of_audit(audit: FolderAudit) -> tuple[Estimate, ...]:
+    side = error_rate(audit.plan.alpha, audit.attempt)
+    return estimates(audit.findings, audit.plan.minimum_patients, side)
+
+
+class _Found:
+    """The findings of one test, every attempt; `attempt` is the round that counts."""
+
+    def __init__(self, findings: Sequence[Finding], attempt: int, plan: AuditPlan, sites: int) -> None:
+        self.findings, self.plan, self.sites = findings, plan, sites
+        self.side = error_rate(plan.alpha, attempt)
+        by_site: dict[str, list[Finding]] = {}
+        for finding in findings:
+            by_site.setdefault(finding.site, []).append(finding)
+        self.counted = {site: min(attempt, len(own)) for site, own in by_site.items()}
+        self.latest = [own[self.counted[site] - 1] for site, own in by_site.items()]
+
+
+def _attack(
+    test: str,
+    found: _Found,
+    gates: Sequence[Gate],
+    claims: Sequence[Claim],
+    ungated: Sequence[Estimate],
+) -> Attack:
+    plan = found.plan
+    blind = blind_part(found.latest, plan.minimum_patients, found.side)
+    limit = next((gate.at_most for gate in gates if gate.metric == "excess"), None)
+    metrics = dict.fromkeys(estimate.metric for estimate in ungated)
+    return Attack(
+        test=test,
+        question=_question(test),
+        threats=tuple(dict.fromkeys((f.threat.sees, f.threat.knows) for f in found.findings)),
+        figures=(
+            *(_figure(test, gate.metric, gate, _of_gate(gate, claims), frozenset()) for gate in gates),
+            *(
+                _figure(
+                    test, metric, None, [each for each in ungated if each.metric == metric], blind.shifted
+                )
+                for metric in metrics
+            ),
+        ),
+        ladder=ladder(found.latest, plan, limit, found.side, found.sites)
+        if test == "sensitive-disclosure"
+        else None,
+        blind=blind.said,
+        tail=tail_table(found.latest, found.side),
+        facts=facts(found.findings, _ends([*claims, *ungated], found.counted)),
+        tokens=sum(f.outcome.tokens for f in found.findings if not isinstance(f.outcome, DidNotRun)),
+    )
+
+
+def _ends(drawn: Iterable[Claim | Estimate], counted: Mapping[str, int]) -> dict[Place, str]:
+    """Return the intervals of single sites, by place; what one site alone measured is its own."""
+    ends = {}
+    for each in drawn:
+        site = next(iter(counted)) if each.site == EVERYWHERE and len(counted) == 1 else each.site
+        if each.estimate is not None and site in counted:
+            ends[site, counted[site], each.metric, each.score] = interval_text(each)
+    return ends
 
 
 def _question(test: str) -> str:
     return QUESTIONS.get(test, f"What does the test {test} find?")
 
 
-def _metric(gate: Gate) -> Metric:
-    known = METRICS.get(gate.metric)
-    if gate.metric == "excess":
-        known = OF_OTHER_TESTS.get(gate.test, known)
-    return known or Metric(gate.metric, "", "", None)
+def _metric(test: str, metric: str) -> Metric:
+    known = METRICS.get(metric)
+    if metric == "excess":
+        known = OF_OTHER_TESTS.get(test, known)
+    return known or Metric(metric, "", "", None)
 
 
 def _of_gate(gate: Gate, claims: Iterable[Claim]) -> list[Claim]:
     return [claim for claim in claims if (claim.test, claim.metric) == (gate.test, gate.metric)]
 
 
-def _gate_figure(gate: Gate, claims: Iterable[Claim]) -> GateFigure:
-    own, metric = _of_gate(gate, claims), _metric(gate)
+def _figure(
+    test: str,
+    name: str,
+    gate: Gate | None,
+    own: Sequence[Claim] | Sequence[Estimate],
+    shifted: frozenset[str],
+) -> Figure:
+    metric = _metric(test, name)
     scale = _scale(gate, metric, own)
-    by_score = groupby(sorted(own, key=lambda claim: claim.score), key=lambda claim: claim.score)
-    return GateFigure(
+    ordered: list[Claim | Estimate] = sorted(own, key=lambda each: each.score)
+    return Figure(
         gate=gate,
         metric=metric,
-        axis=axis(scale, gate.at_most),
+        axis=axis(scale, None if gate is None else gate.at_most),
         scores=tuple(
-            (score, tuple(_claim_row(claim, scale, metric) for claim in group)) for score, group in by_score
+            (score, tuple(_row(each, scale, metric, shifted) for each in group))
+            for score, group in groupby(ordered, key=lambda each: each.score)
         ),
     )
 
 
-def _scale(gate: Gate, metric: Metric, claims: Iterable[Claim]) -> Scale:
-    ends = [end for claim in claims for end in (claim.lower, claim.estimate, claim.upper) if end is not None]
-    beyond = gate.at_most + UNIT  # so that the axis goes on past the gate
-    return Scale.over([gate.at_most, beyond, *ends, *([] if metric.chance is None else [metric.chance])])
+def _scale(gate: Gate | None, metric: Metric, drawn: Iterable[Drawn]) -> Scale:
+    shown = [end for each in drawn for end in (each.lower, each.estimate, each.upper) if end is not None]
+    if gate is not None:
+        shown += [gate.at_most, gate.at_most + UNIT]  # so that the axis goes on past the gate
+    if metric.chance is not None:
+        shown.append(metric.chance)
+    return Scale.over(shown or [Decimal(0)])
 
 
-def _claim_row(claim: Claim, scale: Scale, metric: Metric) -> ClaimRow:
-    pooled = claim.site == EVERYWHERE
+def _row(each: Claim | Estimate, scale: Scale, metric: Metric, shifted: frozenset[str]) -> Row:
+    pooled = each.site == EVERYWHERE
     # What would settle one site's claim matters to nobody: a pass does not need it.
-    alone = pooled or claim.estimate is None
-    return ClaimRow(
-        site=claim.site,
-        pooled=pooled,
-        figure=interval(claim, scale, chance=metric.chance),
-        interval=interval_text(claim),
-        patients="—" if claim.estimate is None else f"{count(claim.members)} / {count(claim.held_out)}",
-        state=claim.state.value,
-        word=STATES[claim.state],
-        note=claim.note if alone else "",
+    alone = pooled or each.estimate is None
+    state, word, note = (
+        (each.state.value, STATES[each.state], each.note if alone else "")
+        if isinstance(each, Claim)
+        else _unjudged(each, metric, shifted)
     )
+    return Row(
+        site=each.site,
+        pooled=pooled,
+        figure=interval(each, scale, chance=metric.chance),
+        interval=interval_text(each),
+        patients="—" if each.estimate is None else f"{count(each.members)} / {count(each.held_out)}",
+        state=state,
+        word=word,
+        note=note,
+    )
+
+
+def _unjudged(each: Estimate, metric: Metric, shifted: frozenset[str]) -> tuple[str, str, str]:
+    """Return the state of an estimate, in a word, and what is to be noted."""
+    if each.lower is None or each.upper is None:
+        return UNJUDGED, "no number", each.note
+    if each.site in shifted:
+        return Verdict.INCONCLUSIVE.value, STATES[Verdict.INCONCLUSIVE], SHIFTED
+    if metric.chance is None:
+        return UNJUDGED, _NO_GATE, ""
+    if each.lower > metric.chance:
+        return UNJUDGED, "above chance", ""
+    return UNJUDGED, "below chance" if each.upper < metric.chance else "chance is possible", ""

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: one axis per gate, one interval per claim, and the budget.
+"""Figures as inline SVG: one axis per gate, one interval per claim or estimate, and the budget.
 
 Positions are percentages of the figure, whose height and texts have the page's size: a figure fits a
 telephone, a sheet of paper and large type without a script. Everything is built by `Markup.format`, which
@@ -9,12 +9,12 @@ beside it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from markupsafe import Markup
 
 from oathbound.core.finding import DECIMALS
-from oathbound.core.gates import Claim, Verdict
+from oathbound.core.gates import Verdict
 from oathbound.core.intervals import UNIT
 from oathbound.core.record import decimal_text
 
@@ -25,6 +25,7 @@ _LEAST_INTERVALS: Final = 2
 """The least number of intervals between ticks; steps of 1, 2 and 5 then give at most eight ticks."""
 
 _MARKS: Final = {
+    None: Markup('<path class="mark unjudged" d="M0 -6.5L6.5 0L0 6.5L-6.5 0z"/>'),
     Verdict.PASS: Markup('<circle class="mark pass" r="5"/>'),
     Verdict.FAIL: Markup('<path class="mark fail" d="M-6 -6h12v12h-12z"/>'),
     Verdict.INCONCLUSIVE: Markup('<circle class="mark inconclusive" r="4.5"/>'),
@@ -36,6 +37,33 @@ STATES: Final = {
     Verdict.INCONCLUSIVE: "undecided",
 }
 """What the state of a claim is called beside its figure."""
+
+
+class Drawn(Protocol):
+    """What an interval is drawn of: a claim against its gate, or an estimate, which has none."""
+
+    @property
+    def test(self) -> str: ...  # noqa: D102 - as in `core.gates.Claim`, like all that follow
+    @property
+    def metric(self) -> str: ...  # noqa: D102
+    @property
+    def score(self) -> str: ...  # noqa: D102
+    @property
+    def site(self) -> str: ...  # noqa: D102
+    @property
+    def gate(self) -> Decimal | None: ...  # noqa: D102
+    @property
+    def state(self) -> Verdict | None: ...  # noqa: D102
+    @property
+    def estimate(self) -> Decimal | None: ...  # noqa: D102
+    @property
+    def lower(self) -> Decimal | None: ...  # noqa: D102
+    @property
+    def upper(self) -> Decimal | None: ...  # noqa: D102
+
+
+UNJUDGED: Final = "unjudged"
+"""How the page's style calls what no gate is held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +89,8 @@ class Scale:
         return (_INSET + (100 - 2 * _INSET) * (value - low) / (high - low)).quantize(Decimal("0.01"))
 
 
-def axis(scale: Scale, gate: Decimal) -> Markup:
+def axis(scale: Scale, gate: Decimal | None) -> Markup:
     """Return the axis of `scale` with its ticks, and the gate above it; hidden from screen readers."""
-    where = scale.at(gate)
-    anchor = "start" if where < 25 else "end" if where > 75 else "middle"  # noqa: PLR2004 - quarters of the width
     ticks = (
         Markup(
             '<line class="tick" x1="{x}%" x2="{x}%" y1="87%" y2="98%"/>'
@@ -73,25 +99,40 @@ def axis(scale: Scale, gate: Decimal) -> Markup:
         for tick in scale.ticks
     )
     return Markup(
-        '<svg class="axis" aria-hidden="true">'
-        '<text class="gate-label" x="{gate}%" y="31%" text-anchor="{anchor}">gate {label}</text>'
+        '<svg class="axis" aria-hidden="true">{gate}'
         '<line class="rule" x1="{low}%" x2="{high}%" y1="98%" y2="98%"/>{ticks}</svg>'
     ).format(
-        gate=where,
-        anchor=anchor,
-        label=decimal_text(gate),
+        gate=gate_label(scale, gate, Decimal(31)),
         low=scale.at(scale.ticks[0]),
         high=scale.at(scale.ticks[-1]),
         ticks=Markup("").join(ticks),
     )
 
 
-def interval(claim: Claim, scale: Scale, *, chance: Decimal | None) -> Markup:
+def gate_label(scale: Scale, gate: Decimal | None, y: Decimal) -> Markup:
+    """Return the gate's number, `y` per cent from the top; nothing without a gate."""
+    if gate is None:
+        return Markup("")
+    where = scale.at(gate)
+    anchor = "start" if where < 25 else "end" if where > 75 else "middle"  # noqa: PLR2004 - quarters of the width
+    return Markup(
+        '<text class="gate-label" x="{gate}%" y="{y}%" text-anchor="{anchor}">gate {label}</text>'
+    ).format(gate=where, y=y, anchor=anchor, label=decimal_text(gate))
+
+
+def interval(claim: Drawn, scale: Scale, *, chance: Decimal | None) -> Markup:
     """Return the figure of one claim against its gate: empty, but for the gate, where nothing was measured.
 
     `chance` is the value that a model without memory has, where the metric has one.
     """
-    gate = scale.at(claim.gate)
+    beyond, line, said = Markup(""), Markup(""), interval_text(claim)
+    if claim.gate is not None:
+        gate = scale.at(claim.gate)
+        beyond = Markup('<rect class="beyond" x="{gate}%" y="0" width="{rest}%" height="100%"/>').format(
+            gate=gate, rest=scale.at(scale.ticks[-1]) - gate
+        )
+        line = Markup('<line class="gate" x1="{gate}%" x2="{gate}%" y1="0" y2="100%"/>').format(gate=gate)
+        said += f"; the gate is {decimal_text(claim.gate)}"
     dotted = Markup("")
     if chance is not None:
         dotted = Markup('<line class="chance" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>').format(
@@ -99,19 +140,19 @@ def interval(claim: Claim, scale: Scale, *, chance: Decimal | None) -> Markup:
         )
     return Markup(
         '<svg class="interval" role="img"><title>{title}</title><desc>{desc}</desc>'
-        '<rect class="beyond" x="{gate}%" y="0" width="{rest}%" height="100%"/>{dotted}'
-        '<line class="gate" x1="{gate}%" x2="{gate}%" y1="0" y2="100%"/>{drawn}</svg>'
+        "{beyond}{dotted}{line}{drawn}</svg>"
     ).format(
-        title=f"{claim.test} {claim.metric} {claim.score} at {claim.site}: {STATES[claim.state]}",
-        desc=f"{interval_text(claim)}; the gate is {decimal_text(claim.gate)}",
-        gate=gate,
-        rest=scale.at(scale.ticks[-1]) - gate,
+        title=f"{claim.test} {claim.metric} {claim.score} at {claim.site}: "
+        f"{'no gate' if claim.state is None else STATES[claim.state]}",
+        desc=said,
+        beyond=beyond,
         dotted=dotted,
+        line=line,
         drawn=_drawn(claim, scale),
     )
 
 
-def interval_text(claim: Claim) -> str:
+def interval_text(claim: Drawn) -> str:
     """Return the interval of a claim in words: the figure's description, and the cell beside it."""
     if claim.estimate is None or claim.lower is None or claim.upper is None:
         return "not measured"
@@ -150,14 +191,14 @@ def meter(spent: Decimal, allowed: Decimal) -> Markup:
     )
 
 
-def _drawn(claim: Claim, scale: Scale) -> Markup:
+def _drawn(claim: Drawn, scale: Scale) -> Markup:
     if claim.estimate is None or claim.lower is None or claim.upper is None:
         return Markup("")
     return Markup(
         '<line class="bar {state}" x1="{low}%" x2="{high}%" y1="50%" y2="50%"/>'
         '<svg x="{middle}%" y="50%" overflow="visible">{mark}</svg>'
     ).format(
-        state=claim.state.value,
+        state=UNJUDGED if claim.state is None else claim.state.value,
         low=scale.at(claim.lower),
         high=scale.at(claim.upper),
         middle=scale.at(claim.estimate),

@@ -8,24 +8,20 @@ from collections.abc import Iterable
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from oathbound import __version__
-from oathbound.core.record import decimal_text
 from oathbound.core.shape import Features
 from oathbound.evidence.predicates import Admission
 from oathbound.evidence.verify import Verified
-from oathbound.report.attacks import attacks, grounds
+from oathbound.report.attacks import attacks, confidences, grounds
+from oathbound.report.environment import ENVIRONMENT
 from oathbound.report.figures import meter, signed
+from oathbound.report.limits import AVERAGES
 from oathbound.report.tables import (
     admitted,
     charged,
-    count,
     digests,
     not_run,
     rounds,
-    time,
     trained,
     unmeasured,
     unusable,
@@ -59,7 +55,8 @@ def render(verified: Verified, *, bundle_digest: str) -> str:
         last_read=max(each.as_of for each in trained(verified)),
         charged=charged(verified.charges),
         attacks=tuple(attacks(verified)),
-        confidences=tuple(dict.fromkeys(c.confidence for c in verified.judgement.claims if c.confidence)),
+        confidences=confidences(verified),
+        averages=AVERAGES,
         not_run=not_run(verified),
         all_measured=not any(unmeasured(verified)),
         digests=digests(verified, bundle_digest),
@@ -88,30 +85,4 @@ def _factor(epsilon: Decimal | None) -> str:
     return format(Context(prec=2, rounding=ROUND_CEILING).create_decimal(epsilon.exp()), "f")
 
 
-def _scientific(value: Decimal) -> Markup:
-    """Return a small positive decimal as a power of ten."""
-    mantissa, exponent = f"{value.normalize():e}".split("e")
-    power = Markup("10<sup>{}</sup>").format(signed(int(exponent)))
-    return power if mantissa == "1" else Markup("{} \N{MULTIPLICATION SIGN} {}").format(mantissa, power)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("oathbound.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        count=count, time=time, scientific=_scientific, exact=decimal_text, upper_first=_upper_first
-    )
-    return environment
-
-
-def _upper_first(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-_PAGE: Final = _environment().get_template("report.html.j2")
+_PAGE: Final = ENVIRONMENT.get_template("report.html.j2")

@@ -3,31 +3,39 @@
 A count was rounded inside its site, and one that is absent was too small to be shown.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, assert_never
 
 from oathbound.core.catalogue import CATALOGUE, listed
 from oathbound.core.event import PrivacyEvent, Unbounded
 from oathbound.core.finding import (
     Auc,
+    AucDifference,
     Baseline,
     DidNotRun,
     Excess,
     Finding,
     Measure,
     NotMeasurable,
+    OneRun,
     Tail,
     TruePositiveRate,
 )
+from oathbound.core.gates import Verdict
+from oathbound.core.one_run import shown
 from oathbound.core.record import decimal_text
 from oathbound.evidence.predicates import Admission, Audited, Charged, Exclusion, Round
 from oathbound.evidence.verify import Verified
 from oathbound.report.figures import statistic
+from oathbound.report.words import QUESTIONS
 
 FEWER: Final = "fewer\N{NO-BREAK SPACE}than\N{NO-BREAK SPACE}10"
 """How a count is shown that a site suppressed because it is small."""
+
+UNPLANNED: Final = "not planned, or not possible with this model"
+"""Why a test of the catalogue was not run."""
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 """English whatever the locale is, for the same bundle gives the same bytes."""
@@ -159,8 +167,15 @@ def _mechanism(event: PrivacyEvent) -> str:
     )
 
 
-def facts(findings: Iterable[Finding]) -> Table:
-    """Return the published facts of one test: every site, every attempt, members beside held-out."""
+Place = tuple[str, int, str, str]
+"""A site, its attempt, a metric and a score."""
+
+
+def facts(findings: Iterable[Finding], ends: Mapping[Place, str]) -> Table:
+    """Return the published facts of one test: every site, every attempt, members beside held-out.
+
+    `ends` are the intervals that the page shows of them, as text.
+    """
     rows: list[tuple[str, ...]] = []
     attempts: dict[str, int] = {}
     for finding in findings:
@@ -169,7 +184,10 @@ def facts(findings: Iterable[Finding]) -> Table:
         if isinstance(finding.outcome, DidNotRun):
             rows.append((site, "—", "—", "—", f"did not run: {finding.outcome.reason}"))
         else:
-            rows.extend((site, *_measured(measure)) for measure in finding.outcome.measures)
+            for measure in finding.outcome.measures:
+                *fact, result = _measured(measure)
+                between = ends.get((finding.site, attempt, measure.kind, measure.score))
+                rows.append((site, *fact, f"{result}; interval {between}" if between else result))
     return Table(
         "What the sites measured, members beside held-out patients",
         ("Site", "Measure", "Members", "Held out", "Result"),
@@ -178,11 +196,21 @@ def facts(findings: Iterable[Finding]) -> Table:
 
 
 def _measured(measure: Measure) -> tuple[str, str, str, str]:
-    """Return a measure's name, what it says of members and of held-out patients, and its result."""
+    """Return a measure's name, what it says of members and of held-out patients, and its result.
+
+    Every kind of measure has its case here, or mypy says so.
+    """
     match measure:
         case Auc():
             name, members, held_out = f"AUC of {measure.score}", "", ""
-            result = f"AUC {statistic(measure.estimate)}, standard error {statistic(measure.standard_error)}"
+            result = f"AUC {_give_or_take(measure)}"
+        case AucDifference():
+            name = f"secret read by {measure.score}"
+            members, held_out = (
+                f"AUC {_give_or_take(auc)}, {count(auc.held_out)} others, carriers: "
+                for auc in (measure.of_members, measure.of_held_out)
+            )
+            result = f"difference {statistic(measure.member_auc - measure.held_out_auc)}"
         case TruePositiveRate():
             name = f"recognised by {measure.score}"
             members = f"{count(measure.lower_hits)} to {count(measure.upper_hits)} of "
@@ -193,20 +221,26 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
             members, held_out = (
                 f"mean {statistic(mean)}, of " for mean in (measure.member_mean, measure.held_out_mean)
             )
-            result = (
-                f"difference {statistic(measure.estimate)}, standard error "
-                f"{statistic(measure.standard_error)}; standardised over {measure.strata}"
-            )
+            result = f"difference {_give_or_take(measure)}; standardised over {measure.strata}"
         case Tail():
             name = f"tail of {measure.score}"
             members, held_out = f"{count(measure.above_all)} above all held out, of ", ""
             result = f"{count(measure.hits)} of half of them above rank {measure.rank} of the held-out scores"
         case Baseline():
             name, members, held_out = f"without the model: {measure.score}", "", ""
-            result = f"AUC {statistic(measure.estimate)}, standard error {statistic(measure.standard_error)}"
+            result = f"AUC {_give_or_take(measure)}"
+        case OneRun():
+            right = f"{count(measure.right)} of {count(measure.guesses)} guesses were right: {shown(measure)}"
+            return f"planted patients by {measure.score}", f"{count(measure.planted)} planted", "—", right
         case NotMeasurable():
             return f"{measure.metric} of {measure.score}", "—", "—", f"not measurable: {measure.reason}"
+        case _:
+            assert_never(measure)
     return name, f"{members}{count(measure.members)}", f"{held_out}{count(measure.held_out)}", result
+
+
+def _give_or_take(measure: Auc | Excess | Baseline) -> str:
+    return f"{statistic(measure.estimate)}, standard error {statistic(measure.standard_error)}"
 
 
 def not_run(verified: Verified) -> Table:
@@ -224,7 +258,7 @@ def not_run(verified: Verified) -> Table:
 def unmeasured(verified: Verified) -> Iterator[tuple[str, str, str, str]]:
     """Yield the site, the test, the measure and the reason of what the study planned and did not measure."""
     for claim in verified.judgement.claims:
-        if claim.estimate is None:
+        if claim.estimate is None and claim.state is not Verdict.FAIL:
             what = f"{claim.metric} of {claim.score}" if claim.score else claim.metric
             yield claim.site, claim.test, what, claim.note
     gated = {(gate.test, gate.metric) for gate in verified.policy.gates}
@@ -248,40 +282,53 @@ def _unplanned(verified: Verified) -> Iterator[tuple[str, str, str, str]]:
     tests = {gate.test for gate in verified.policy.gates}
     for test in sorted(CATALOGUE.keys() - tests):
         if listed(test, verified.policy) is None:
-            yield (
-                "every site",
-                test,
-                "all of it",
-                "the policy does not plan it, or the model allows no such test",
-            )
+            yield "every site", test, "all of it", f"{UNPLANNED}: {would_tell(test)}"
+
+
+def would_tell(test: str) -> str:
+    """Return what would be learned from a test that was not run."""
+    return f"it would tell: {QUESTIONS.get(test, test)}"
+
+
+def identities(verified: Verified, bundle_digest: str) -> tuple[tuple[str, str], ...]:
+    """Return what the bundle, the policy and the model are, each with its digest."""
+    policy, model = verified.policy, verified.model
+    return (
+        ("the bundle", bundle_digest),
+        ("the policy", verified.policy_digest),
+        *((f"the code of {each.distribution} {each.version}", each.digest) for each in policy.extensions),
+        ("the model", model.model),
+        ("the weights of the model", model.weights),
+        *((f"{name} of the model", value) for name, value in sorted(model.files.items())),
+    )
+
+
+def cohorts(admissions: Iterable[Admission]) -> tuple[tuple[str, str], ...]:
+    """Return who was admitted, by the roots that the sites committed to."""
+    return tuple(
+        (f"the {part} of {admission.site}", root)
+        for admission in admissions
+        for part, root in (
+            ("members", admission.roots.members),
+            ("held-out patients", admission.roots.held_out),
+            ("reference patients", admission.roots.reference),
+        )
+    )
 
 
 def digests(verified: Verified, bundle_digest: str) -> Table:
     """Return the digests of everything that the page is about, for whoever compares them."""
-    policy, training, model = verified.policy, verified.training[0], verified.model
+    policy, training = verified.policy, verified.training[0]
     return Table(
         "Digests and fingerprints (SHA-256)",
         ("Of", "Digest"),
         (
-            ("the bundle", bundle_digest),
-            ("the policy", verified.policy_digest),
-            *((f"the code of {each.distribution} {each.version}", each.digest) for each in policy.extensions),
-            ("the model", model.model),
-            ("the weights of the model", model.weights),
-            *((f"{name} of the model", value) for name, value in sorted(model.files.items())),
+            *identities(verified, bundle_digest),
             ("the first weights", training.first_weights),
             ("the checkpoint that training started from", training.run),
             (f"the keys of {policy.coordinator.name}, coordinator", policy.coordinator.fingerprint),
             *((f"the keys of {site.name}", site.fingerprint) for site in policy.sites),
-            *(
-                (f"the {part} of {admission.site}", root)
-                for admission in verified.admissions
-                for part, root in (
-                    ("members", admission.roots.members),
-                    ("held-out patients", admission.roots.held_out),
-                    ("reference patients", admission.roots.reference),
-                )
-            ),
+            *cohorts(verified.admissions),
             *((f"the members of {each.site} in round {each.round}", each.root) for each in verified.rounds),
             *(
                 (f"the {part} of {each.site} in audit {each.number}", root)

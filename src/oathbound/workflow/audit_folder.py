@@ -2,25 +2,27 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Final, Literal
-
-from pydantic import Field
+from typing import Final, Literal
 
 from oathbound.audit.adapters.codes import read_map
 from oathbound.audit.adapters.hf_folder import read_huggingface
 from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import run_no_test, run_tests
 from oathbound.audit.harm.harm import resolve
+from oathbound.audit.price import TestPrice, prices
 from oathbound.audit.target import AuditedPatients, HasTokens, Target, knows
+from oathbound.audit.work import ALONE, Machine, working
 from oathbound.core.audit_plan import AuditPlan, PlanFile, Prompting
 from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest_of
+from oathbound.core.endpoint import EndpointSettings
 from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
-from oathbound.core.finding import Finding
+from oathbound.core.folder_audit import BEGINNING, FolderAudit
 from oathbound.core.record import Count, Digest, Record
 from oathbound.evidence.durable import synchronise
 from oathbound.models.folder import CONFIG, read_model
@@ -30,13 +32,8 @@ from oathbound.workflow.given_records import Folders, Split, compared
 
 ATTEMPTS: Final = "audits.jsonl"
 
-NO_VERDICT: Final = "no verdict: without a study there are no gates to hold the findings against"
-
 _UNPLANNED: Final = PlanFile(format="oathbound/audit-plan/v1", alpha=Decimal("0.05"), minimum_patients=20)
 _SERVED: Final = "docs/guides/audit-endpoint.md shows the files of an endpoint"
-_BEGINNING: Final = b'{"attempt":'
-
-Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 class Attempt(Record):
@@ -46,20 +43,6 @@ class Attempt(Record):
     at: Count
     model: Digest
     plan: Digest
-
-
-class FolderAudit(Record):
-    """What an audit without a study found, as its output file says it.
-
-    `attempt` counts models and plans in one log of attempts, from 1. `known` is the share of the patients'
-    events that the vocabulary lists, in per cent; None for a model without one, or where nothing ran.
-    """
-
-    format: Literal["oathbound/findings/v1"] = "oathbound/findings/v1"
-    attempt: Count
-    plan: AuditPlan
-    known: Percent | None
-    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +76,17 @@ def resolved(file: PlanFile, target: Target) -> AuditPlan:
 
 
 def audit_folder(
-    model: Path | ServedModel, given: Folders | Split, file: PlanFile, *, output: Path | None, now: int
+    model: Path | ServedModel,
+    given: Folders | Split,
+    file: PlanFile,
+    *,
+    output: Path | None,
+    now: int,
+    machine: Machine = ALONE,
 ) -> FolderAudit:
     """Run every test on a model that no study trained; write what was found to `output`, if it is given.
 
-    What a server answered is kept beside `output` until the audit ends, so that it can go on after a kill.
+    What the model answered is kept beside `output` until the audit ends, so that it can go on after a kill.
 
     The attempt is logged in `audits.jsonl` beside `output`, or else in the current folder, before any records
     are compared: whoever reads findings should know how often somebody tried. Nobody signs that log, and
@@ -106,11 +95,11 @@ def audit_folder(
     `Unavailable` where a server does not answer any more.
     """
     if output is not None:
-        check_out(output, _BEGINNING)
+        check_out(output, BEGINNING)
     here = (output or Path()).parent
-    with _opened(model, here) as (target, digest):
+    with _opened(model, here, machine) as (target, digest):
         plan = resolved(file, target)
-        parts = given.read()
+        parts = given.read(here)
         attempt = _log_attempt(here / ATTEMPTS, digest, plan, now)
         known = None
         try:
@@ -122,21 +111,37 @@ def audit_folder(
             findings = run_tests(target, patients, plan, model=digest)
     audit = FolderAudit(attempt=attempt, plan=plan, known=known, findings=findings)
     if output is not None:
-        write_file(output, canonical(audit.plain()) + b"\n")
+        write_file(output, audit.written())
     return audit
 
 
+def price_folder(model: Path, given: Folders | Split, file: PlanFile) -> Iterator[TestPrice]:
+    """Yield what each test of an audit of a model in a folder is expected to cost.
+
+    Raises what `audit_folder` raises; nothing is logged, since nothing of what is found is kept or shown.
+    """
+    target, _ = open_target(model)
+    plan = resolved(file, target)
+    yield from prices(target, compared(given.read(Path())), plan)
+
+
 @contextmanager
-def _opened(model: Path | ServedModel, here: Path) -> Iterator[tuple[Target, str]]:
+def _opened(model: Path | ServedModel, here: Path, machine: Machine) -> Iterator[tuple[Target, str]]:
     if isinstance(model, Path):
-        yield open_target(model)
+        target, digest = open_target(model)
+        with working(target, digest, keep=here, machine=machine, opener=_target, arguments=(model,)):
+            yield target, digest
         return
+    if machine != ALONE:
+        raise WrongInput(
+            "--processes and --device are for a model in a folder", hint="endpoint.toml has concurrency"
+        )
     # httpx is needed for this alone
-    from oathbound.audit.adapters.endpoint import Settings, open_endpoint  # noqa: PLC0415
+    from oathbound.audit.adapters.endpoint import open_endpoint  # noqa: PLC0415
 
     said = read_file(model.vocabulary, hint=_SERVED, most=MAX_JSON_BYTES)
     codes = read_map(said, what=str(model.vocabulary))
-    settings = Settings.parse(read_toml(model.settings), what=str(model.settings))
+    settings = EndpointSettings.parse(read_toml(model.settings), what=str(model.settings))
     with open_endpoint(model.url, model.name, codes, settings, keep=here) as opened:
         yield opened
 
@@ -155,21 +160,21 @@ def open_target(path: Path) -> tuple[Target, str]:
     return target_of(loaded.model, loaded.encoder), loaded.digest
 
 
+def _target(path: Path) -> Target:
+    return open_target(path)[0]
+
+
 def _known(target: HasTokens, patients: AuditedPatients) -> int:
     """Return how many of a hundred events the vocabulary lists; `NothingExamined` if none."""
-    codes = [
-        event.code
-        for patient in (*patients.members, *patients.held_out)
-        for event in patient.events
-        if event.code != BIRTH  # seen as an age, or not at all
-    ]
-    listed = {code for code in set(codes) if knows(target, code)}
+    stated = Counter(event.code for patient in patients.evaluated for event in patient.events)
+    del stated[BIRTH]  # seen as an age, or not at all
+    listed = sum(count for code, count in stated.items() if knows(target, code))
     if not listed:
         raise NothingExamined(
             "the model's vocabulary knows none of the codes of the records",
             hint="map the records to the codes that the model was trained on",
         )
-    return 100 * sum(code in listed for code in codes) // len(codes)
+    return 100 * listed // stated.total()
 
 
 def _log_attempt(path: Path, model: str, plan: AuditPlan, now: int) -> int:

@@ -5,20 +5,20 @@ Lists are compared only when they are long, and a refusal counts nobody: with a 
 overlaps with another is an answer about a person.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
+import numpy as np
 import polars as pl
 
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.errors import NothingExamined, WrongInput
-from oathbound.core.patient import Event, Patient
-from oathbound.data.columns import patients_of
 from oathbound.data.meds import open_meds
+from oathbound.data.shelf import Shelf
 
 SPLITS: Final = "metadata/subject_splits.parquet"
 
@@ -28,8 +28,8 @@ LEAST_COMPARED: Final = 100
 _PART_OF: Final = {"train": "members", "held_out": "held_out", "tuning": "reference"}
 """What the subject splits of MEDS are to an audit."""
 
-Parts = dict[str, tuple[Patient, ...]]
-"""Of `members`, `held_out` and `reference`, the patients."""
+Parts = dict[str, Shelf]
+"""Of `members`, `held_out` and `reference`, the patients, who may be too many for memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,10 @@ class Folders:
     held_out: Path
     reference: Path | None = None
 
-    def read(self) -> Parts:
-        """Return everybody who can be read."""
-        reference = _patients(self.reference) if self.reference else ()
-        return {
-            "members": _patients(self.members),
-            "held_out": _patients(self.held_out),
-            "reference": reference,
-        }
+    def read(self, room: Path) -> Parts:
+        """Return everybody who can be read, laid out in the folder `room`."""
+        folders = {"members": self.members, "held_out": self.held_out, "reference": self.reference}
+        return {part: _shelf(folder, room) for part, folder in folders.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +52,11 @@ class Split:
 
     records: Path
 
-    def read(self) -> Parts:
-        """Return everybody who can be read and is in one of the splits."""
-        people = {patient.subject_id: patient for patient in _patients(self.records)}
-        return {
-            part: tuple(people[subject] for subject in subjects if subject in people)
-            for part, subjects in _splits(self.records / SPLITS).items()
-        }
+    def read(self, room: Path) -> Parts:
+        """Return everybody who can be read and is in one of the splits, laid out in the folder `room`."""
+        splits = _splits(self.records / SPLITS)
+        people = _shelf(self.records, room)
+        return {part: people.those(subjects) for part, subjects in splits.items()}
 
 
 def compared(parts: Parts) -> AuditedPatients:
@@ -72,29 +66,48 @@ def compared(parts: Parts) -> AuditedPatients:
     held-out patients are too few to be compared, and `WrongInput`, without a count, where parts overlap: by
     id, or by a record that has a date.
     """
-    distinct = {name: _distinct(part) for name, part in parts.items()}
-    short = {name for name, part in distinct.items() if len(part) < LEAST_COMPARED}
+    distinct = {name: _Distinct.of(shelf) for name, shelf in parts.items()}
+    short = {name for name, part in distinct.items() if len(part.patients) < LEAST_COMPARED}
     if short - {"reference"}:
         raise NothingExamined(
             f"not measurable: fewer than {LEAST_COMPARED} different members, or held-out patients",
             hint="shorter lists are not even compared with each other",
         )
-    used = {name: () if name in short else part for name, part in distinct.items()}
-    ids = [patient.subject_id for part in used.values() for patient in part]
-    records = [record for part in used.values() for patient in part if (record := _dated(patient))]
-    if len(set(ids)) != len(ids) or len(set(records)) != len(records):
+    used = [part for name, part in distinct.items() if name not in short]
+    ids = np.concatenate([part.patients.ids for part in used])
+    records = [record for part in used for record in part.records]
+    if len(np.unique(ids)) != len(ids) or len(set(records)) != len(records):
         raise WrongInput(
             "members, held-out and reference overlap: a person, or a copy of a record, is in two of them",
             hint="take whoever is in two out of both; held-out patients must be new to the model",
         )
-    return AuditedPatients(used["members"], used["held_out"], used["reference"])
+    return AuditedPatients(**{name: part.patients for name, part in distinct.items() if name not in short})
 
 
-def _patients(folder: Path) -> tuple[Patient, ...]:
+def _shelf(folder: Path | None, room: Path) -> Shelf:
+    if folder is None:
+        return Shelf.of((), room)
     source = open_meds({"path": "."}, folder)
-    readable = frozenset(source.subjects()) - source.unreadable()
-    pieces = source.read(readable)
-    return tuple(chain.from_iterable(map(patients_of, pieces)))
+    return Shelf.of(source.read(frozenset(source.subjects()) - source.unreadable()), room)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Distinct:
+    """Patients without those whose record is a copy of an earlier one's, and digests of dated records."""
+
+    patients: Shelf
+    records: frozenset[bytes]
+
+    @classmethod
+    def of(cls, shelf: Shelf) -> Self:
+        seen: set[bytes] = set()
+        kept = np.ones(len(shelf), dtype=bool)
+        for place, patient in enumerate(shelf):
+            if any(event.time is not None for event in patient.events):  # or nothing tells it from another's
+                record = hashlib.sha256(repr(patient.events).encode()).digest()
+                kept[place] = record not in seen
+                seen.add(record)
+        return cls(shelf.part(kept), frozenset(seen))
 
 
 def _splits(path: Path) -> dict[str, list[int]]:
@@ -134,16 +147,3 @@ def _no_table() -> WrongInput:
     return WrongInput(
         f"{SPLITS} is not MEDS' table of splits", hint="two columns: subject_id int64, split string"
     )
-
-
-def _distinct(patients: Sequence[Patient]) -> tuple[Patient, ...]:
-    """Return the patients without those whose record is a copy of an earlier one's."""
-    first: dict[object, Patient] = {}
-    for patient in patients:
-        first.setdefault(_dated(patient) or patient.subject_id, patient)
-    return tuple(first.values())
-
-
-def _dated(patient: Patient) -> tuple[Event, ...]:
-    """Return the record, by which copies are known; nothing where no date tells it from another's."""
-    return patient.events if any(event.time is not None for event in patient.events) else ()

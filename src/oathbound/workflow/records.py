@@ -5,7 +5,6 @@ from collections.abc import Collection
 import numpy as np
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.patient import Patient
 from oathbound.core.study import Policy
 from oathbound.data.cohort import Cohort
 from oathbound.data.columns import columns_of
@@ -30,11 +29,6 @@ def source_of(site: SiteFolder, policy: Policy | None = None) -> Source:
     if source.describe().kind != records.source:
         raise WrongInput(f"the source {records.source} describes itself as another kind")
     return source
-
-
-def patients_of(source: Source, cohort: Cohort) -> dict[int, Patient]:
-    """Return the admitted patients of a cohort, by the site's own ids."""
-    return {patient.subject_id: patient for patient in source.patients(cohort)}
 
 
 def rows_of(source: Source, cohort: Cohort, subjects: Collection[int], encoder: Encoder) -> Rows:

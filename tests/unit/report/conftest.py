@@ -10,9 +10,12 @@ import pytest
 
 from oathbound.core import accounting
 from oathbound.core.canonical import digest
+from oathbound.core.catalogue import CATALOGUE
 from oathbound.core.event import SampledGaussian, Unbounded
 from oathbound.core.finding import Finding
+from oathbound.core.folder_audit import FolderAudit
 from oathbound.core.gates import Attempted, judge
+from oathbound.core.ladder import NOT_EXPRESSIBLE
 from oathbound.core.study import Policy
 from oathbound.evidence.predicates import (
     Admission,
@@ -151,6 +154,67 @@ def excess(estimate: str, error: str = "0.003") -> dict:
         "held_out": 200,
         "strata": "sex, age band and prompt length",
     }
+
+
+RUNGS = ("nothing", "age-and-sex", "codes-1", "codes-5", "codes-10", "codes-10-dates", "codes-10-values")
+
+
+def rung(name: str, members: str, held_out: str, error: str = "0.002", patients: int = 900) -> dict:
+    """One rung of a ladder: what members and held-out patients have in the mean."""
+    sizes = {"members": patients, "held_out": patients}
+    means = {"member_mean": members, "held_out_mean": held_out, "standard_error": error}
+    return excess(str(Decimal(members) - Decimal(held_out))) | sizes | means | {"score": name}
+
+
+def climbing(slope: str = "1") -> list[dict]:
+    """A ladder whose excess grows, `slope` times as much, and whose last rung no vocabulary can express."""
+    means = ("0.030", "0.030", "0.031", "0.036", "0.062", "0.118")
+    rungs = [
+        rung(
+            name,
+            str(
+                (Decimal("0.030") + Decimal(slope) * (Decimal(mean) - Decimal("0.030"))).quantize(
+                    Decimal("0.001")
+                )
+            ),
+            "0.030",
+        )
+        for name, mean in zip(RUNGS, means, strict=False)
+    ]
+    last = {"kind": "not-measurable", "metric": "excess", "score": RUNGS[-1], "reason": NOT_EXPRESSIBLE}
+    return [*rungs, last]
+
+
+def tail(hits: int, above_all: int, score: str = "loss", patients: int = 2400) -> dict:
+    sizes = {"members": patients, "held_out": patients // 2}
+    return {"kind": "tail", "score": score, "above_all": above_all, "rank": 5, "hits": hits, **sizes}
+
+
+def baseline(estimate: str, score: str = "records") -> dict:
+    return auc(estimate, score, error="0.012", patients=1200) | {"kind": "baseline"}
+
+
+def audit_of(*outcomes: tuple[str, dict], attempt: int = 1, known: int | None = 97) -> FolderAudit:
+    """An audit without a study, of these outcomes by test."""
+    sensitive = POLICY["audit"]["sensitive"] | {"ladder": list(RUNGS)}  # type: ignore[index]
+    data = {
+        "format": "oathbound/findings/v1",
+        "attempt": attempt,
+        "plan": {"alpha": "0.05", "minimum_patients": 20, "sensitive": sensitive},
+        "findings": [
+            {
+                "test": test,
+                "version": CATALOGUE[test].version,
+                "site": "here",
+                "model": digest(b"model"),
+                "seed": digest(test.encode()),
+                "threat": THREATS.get(test, {"sees": "the model", "knows": "nothing"}),
+                "outcome": outcome,
+            }
+            for test, outcome in outcomes
+        ],
+    }
+    return FolderAudit.parse(data | ({} if known is None else {"known": known}), what="findings")
 
 
 def measured(*measures: dict) -> dict:
@@ -363,6 +427,60 @@ def undecided(make: Make) -> Verified:
 
 
 @pytest.fixture
+def laddered(make: Make) -> Verified:
+    """A ladder that climbs above its gate, most at one site; tails, baselines, one of which tells apart."""
+    slopes = dict(zip(SITES, ("0.8", "1", "2"), strict=True))
+    exposed = (tail(25, 5), tail(140, 35, "min-k"), baseline("0.508"))
+    calm = (tail(5, 0), tail(10, 0, "min-k"))
+    tails = {"north": exposed, "river": (*calm, baseline("0.493")), "south": (*calm, baseline("0.668"))}
+    found = [
+        *(
+            finding(
+                site,
+                "membership",
+                measured(auc("0.508"), tpr(25), auc("0.512", "min-k"), tpr(30, "min-k"), *tails[site]),
+            )
+            for site in SITES
+        ),
+        *(finding(site, "sensitive-disclosure", measured(*climbing(slopes[site]))) for site in SITES),
+        *(
+            finding(site, "trajectory-recall", measured(excess("0.012") | {"score": "closeness"}))
+            for site in SITES
+        ),
+    ]
+    sensitive = POLICY["audit"]["sensitive"] | {"ladder": list(RUNGS)}  # type: ignore[index]
+    gates = [POLICY["gates"][0], {**POLICY["gates"][2], "at_most": "0.02"}]  # type: ignore[index]
+    return make(found, changes={"audit": {**POLICY["audit"], "sensitive": sensitive}, "gates": gates})  # type: ignore[dict-item]
+
+
+@pytest.fixture
+def alone() -> FolderAudit:
+    """An audit without a study: a second attempt, of a model that knows few of the events."""
+    small = {
+        "kind": "not-measurable",
+        "metric": "tpr-at-1-percent",
+        "score": "loss",
+        "reason": "fewer than 437 held-out patients",
+    }
+    return audit_of(
+        ("identifier-perturbation", did_not_run("the plan does not say how identifiers are changed")),
+        (
+            "membership",
+            measured(
+                auc("0.641", error="0.031", patients=400),
+                small,
+                auc("0.512", "min-k", error="0.034", patients=400),
+                tail(60, 35, patients=400),
+                baseline("0.505"),
+            ),
+        ),
+        ("sensitive-disclosure", measured(*climbing())),
+        attempt=2,
+        known=61,
+    )
+
+
+@pytest.fixture
 def build() -> dict[str, Any]:
     """The parts of a finding, for tests that make their own."""
     return {
@@ -374,6 +492,12 @@ def build() -> dict[str, Any]:
         "heart": HEART,
         "extension": EXTENSION,
         "policy": POLICY,
+        "tail": tail,
+        "baseline": baseline,
+        "rung": rung,
+        "climbing": climbing,
+        "rungs": RUNGS,
+        "audit_of": audit_of,
     }
 
 

@@ -77,7 +77,7 @@ def test_no_colour_is_used_that_was_not_measured():
     rules = CSS[CSS.index("}") :]
     used = set(re.findall(r"(?<![-\w])(?:color|fill|stroke|background): (?:var\(--)?([^;)}]+)", rules))
     assert used <= {"none", "state", *COLOURS}
-    assert set(re.findall(r"--state: var\(--([a-z]+)\)", rules)) == {"pass", "fail", "inconclusive"}
+    assert set(re.findall(r"--state: var\(--([a-z]+)\)", rules)) == {"pass", "fail", "inconclusive", "accent"}
     assert "prefers-color-scheme" not in CSS
 
 

@@ -107,8 +107,8 @@ def test_a_test_that_nobody_asked_for_is_among_what_was_not_run(make, build, tex
     text = text_of(make(found, changes=build["heart"]))
     section = text[text.index("What was not run") : text.index("What this proves")]
     assert (
-        "sensitive-disclosure all of it the policy does not plan it, or the model allows no such test "
-        "every site" in section
+        "sensitive-disclosure all of it not planned, or not possible with this model: it would tell: "
+        "Does the model give away sensitive facts of the patients it was trained on? every site" in section
     )
 
 

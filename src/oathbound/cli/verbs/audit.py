@@ -1,17 +1,27 @@
 """`oathbound audit`."""
 
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oathbound.cli.output import Format, answer
-from oathbound.cli.verbs.options import FormatOption
+from oathbound.cli.verbs.options import (
+    FormatOption,
+    HeldOutOption,
+    MembersOption,
+    PlanOption,
+    RecordsOption,
+    ReferenceOption,
+    given_records,
+)
 from oathbound.core.errors import WrongInput
 from oathbound.core.exits import Exit
 
 if TYPE_CHECKING:
+    from oathbound.audit.work import Machine
     from oathbound.workflow.audit_folder import ServedModel
 
 ModelArgument = Annotated[
@@ -35,32 +45,23 @@ EndpointOption = Annotated[
 SiteOption = Annotated[
     str | None, typer.Option("--site", metavar="NAME", help="In a study: the site that audits.")
 ]
-MembersOption = Annotated[
-    Path | None,
-    typer.Option("--members", metavar="MEDS", help="Without a study: records that the model trained on."),
-]
-HeldOutOption = Annotated[
-    Path | None,
-    typer.Option("--held-out", metavar="MEDS", help="Without a study: records that it never saw."),
-]
-ReferenceOption = Annotated[
-    Path | None,
-    typer.Option("--reference", metavar="MEDS", help="Records of others, for the attacker to learn from."),
-]
-RecordsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--records",
-        metavar="MEDS",
-        help="Instead: all records, with subject splits: train are members, tuning is reference.",
-    ),
-]
-PlanOption = Annotated[
-    Path | None,
-    typer.Option("--plan", metavar="FILE", help="Without a study: what is measured, as TOML."),
-]
 OutOption = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the findings here, too.")
+]
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", min=1, max=1024, help="How many processes share the work.")
+]
+
+
+class Device(StrEnum):
+    """Where a model is computed."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="cuda: on the GPUs, of which each process takes the next.")
 ]
 
 
@@ -76,6 +77,8 @@ def command(
     name: NameOption = None,
     vocabulary: VocabularyOption = None,
     endpoint: EndpointOption = None,
+    processes: ProcessesOption = 1,
+    device: DeviceOption = Device.CPU,
     form: FormatOption = Format.TEXT,
 ) -> int | None:
     """At a site, or without a study: attack a model with its own patients.
@@ -83,14 +86,17 @@ def command(
     With --site: runs every test of the study, and states each finding, also of a test that could not run.
     With --members and --held-out, or --records: any model, without a study; findings, and no verdict.
     """
+    from oathbound.audit.work import Machine
+
+    machine = Machine(processes, device.value)
     if site is None:
         asked = _asked(model, name, vocabulary, endpoint)
-        return _folder(asked, members, held_out, reference, records, plan, out, form)
+        return _folder(asked, members, held_out, reference, records, plan, out, machine, form)
     if any((members, held_out, reference, records, plan, out, name, vocabulary, endpoint)):
         raise WrongInput(
             "--site audits in a study, which says itself what is audited", hint="leave out the rest"
         )
-    _site(Path(model), site, form)
+    _site(Path(model), site, machine, form)
     return None
 
 
@@ -111,13 +117,13 @@ def _asked(
     return Path(model)
 
 
-def _site(model: Path, site: str, form: Format) -> None:
+def _site(model: Path, site: str, machine: "Machine", form: Format) -> None:
     from oathbound.cli.answers import AuditAnswer
     from oathbound.cli.words import finding_lines
     from oathbound.workflow.audit import audit_site
     from oathbound.workflow.folders import StudyFolder
 
-    findings = audit_site(StudyFolder.open(model.parent), model, site, now=int(time.time()))
+    findings = audit_site(StudyFolder.open(model.parent), model, site, now=int(time.time()), machine=machine)
     text = "\n".join(line for finding in findings for line in finding_lines(finding))
     answer(text, AuditAnswer(findings=findings), form)
 
@@ -130,25 +136,17 @@ def _folder(
     records: Path | None,
     plan: Path | None,
     out: Path | None,
+    machine: "Machine",
     form: Format,
 ) -> int:
     """Audit without a study; the exit code says that there is no verdict."""
     from oathbound.cli.answers import AuditAnswer
     from oathbound.cli.words import folder_audit_lines
-    from oathbound.workflow.audit_folder import NO_VERDICT, audit_folder, read_plan
-    from oathbound.workflow.given_records import Folders, Split
+    from oathbound.core.folder_audit import NO_VERDICT
+    from oathbound.workflow.audit_folder import audit_folder, read_plan
 
-    given: Folders | Split
-    if records is not None and not any((members, held_out, reference)):
-        given = Split(records)
-    elif records is None and members is not None and held_out is not None:
-        given = Folders(members, held_out, reference)
-    else:
-        raise WrongInput(
-            "an audit takes --site, or --members and --held-out, or --records",
-            hint="oathbound audit --help says what each is",
-        )
-    audit = audit_folder(model, given, read_plan(plan), output=out, now=int(time.time()))
+    given = given_records(members, held_out, reference, records)
+    audit = audit_folder(model, given, read_plan(plan), output=out, now=int(time.time()), machine=machine)
     said = AuditAnswer(
         findings=audit.findings, attempt=audit.attempt, known=audit.known, no_verdict=NO_VERDICT
     )

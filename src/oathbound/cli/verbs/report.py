@@ -1,30 +1,68 @@
 """`oathbound report`."""
 
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from oathbound.cli.output import Format, answer
-from oathbound.cli.verbs.options import FormatOption, TrustOption
+from oathbound.cli.verbs.options import FormatOption
+from oathbound.core.errors import WrongInput
+
+
+class Kind(StrEnum):
+    """What is made."""
+
+    PAGE = "page"
+    CARD = "model-card"
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle to report on.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The HTML page to write.")],
-    trust: TrustOption,
+    subject: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A bundle, or findings of an audit without a study.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="What to write; a model card is printed without it."
+        ),
+    ] = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust",
+            metavar="FILE",
+            help="Of a bundle: whom you trust, names and fingerprints, compared out of band.",
+        ),
+    ] = None,
+    kind: Annotated[
+        Kind, typer.Option("--as", help="One HTML page, or a Markdown section for a model card.")
+    ] = Kind.PAGE,
     form: FormatOption = Format.TEXT,
 ) -> None:
-    """Write a page about a bundle.
+    """Write a page about a bundle, or about findings without a study.
 
-    Verifies the bundle first. The page is one self-contained HTML file.
+    Verifies a bundle first. The page is one self-contained HTML file. Findings without a study are not
+    signed, and have no verdict; the page says so first.
     """
     from oathbound.cli.answers import ReportAnswer
-    from oathbound.evidence.bundle import read_bundle
-    from oathbound.evidence.trust import Trust
-    from oathbound.workflow.report import write_report
+    from oathbound.evidence.verify import Verified
+    from oathbound.workflow.folders import write_file
+    from oathbound.workflow.report import card_of, check_card, check_page, page_of, read_subject
 
-    verified = write_report(read_bundle(bundle), Trust.load(trust), out, now=int(time.time()))
-    data = ReportAnswer(page=str(out), verdict=verified.judgement.verdict.value)
-    answer(f"wrote {out}", data, form)
+    if out is None and kind is Kind.PAGE:
+        raise WrongInput("a page is written to a file", hint="name it with -o, or ask for --as model-card")
+    if out is not None:
+        (check_page if kind is Kind.PAGE else check_card)(out)
+    about, digest = read_subject(subject, trust, now=int(time.time()))
+    text = page_of(about, digest) if kind is Kind.PAGE else card_of(about, digest)
+    data = ReportAnswer(
+        page=None if out is None else str(out),
+        verdict=about.judgement.verdict.value if isinstance(about, Verified) else None,
+        card=text if out is None else None,
+    )
+    if out is not None:
+        write_file(out, text.encode())
+    answer(text.rstrip("\n") if out is None else f"wrote {out}", data, form)
