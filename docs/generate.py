@@ -17,6 +17,7 @@ from oathbound.cli.main import app
 from oathbound.cli.schema import DECIMAL, Key, schema_of
 from oathbound.core.exits import Exit
 from oathbound.core.finding import Finding
+from oathbound.core.folder_audit import FolderAudit
 from oathbound.evidence.predicates import KINDS
 from oathbound.evidence.verify import STEPS
 
@@ -44,6 +45,7 @@ def files() -> dict[Path, str]:
     }
     schemas = {file: schema_of(record, f"{file}.schema.json") for file, record in topics.FILES.items()}
     schemas["finding"] = schema_of(Finding, "finding.schema.json")
+    schemas["findings"] = schema_of(FolderAudit, "findings.schema.json")
     for predicate in KINDS.values():
         name = f"statement-{predicate.kind.replace('/', '-')}"
         schemas[name] = schema_of(predicate, f"{name}.schema.json")

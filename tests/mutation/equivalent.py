@@ -12,7 +12,7 @@ EQUIVALENT: Final[dict[str, str]] = {
     "core.gates _sentence: no `claim.upper is not None`": (
         "a claim with an estimate has both ends; this tells the type checker so"
     ),
-    "core.gates _usable: no `isinstance(measure, Excess)`": (
+    "core.gates usable: no `isinstance(measure, Excess)`": (
         "an AUC of fewer patients was refused one line before; the two bounds are equal"
     ),
     "core.gates _note: no `_turned(pooled, gate, side)`": (

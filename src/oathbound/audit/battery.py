@@ -5,12 +5,18 @@ from types import MappingProxyType
 from typing import Final
 
 from oathbound.audit.catalog import (
+    attribute_inference,
+    canary,
+    embedding_probe,
     identifier_perturbation,
     membership,
+    rare_subgroup,
     sensitive_disclosure,
     trajectory_recall,
 )
+from oathbound.audit.catalog.canary import Canary, TrainsSiblings
 from oathbound.audit.catalog.membership import Membership
+from oathbound.audit.catalog.rare_subgroup import RareSubgroup
 from oathbound.audit.coherence import check_coherent
 from oathbound.audit.references import RefersTo
 from oathbound.audit.target import AuditedPatients, AuditTest, Target
@@ -25,8 +31,12 @@ from oathbound.core.study import Policy
 CATALOGUE: Final[Mapping[str, AuditTest]] = {
     test.id: test
     for test in (
+        attribute_inference.TEST,
+        canary.TEST,
+        embedding_probe.TEST,
         identifier_perturbation.TEST,
         membership.TEST,
+        rare_subgroup.TEST,
         sensitive_disclosure.TEST,
         trajectory_recall.TEST,
     )
@@ -57,10 +67,12 @@ def run_battery(
     nonce: Digest,
     brought: Mapping[str, AuditTest] = _NONE,
     refers_to: RefersTo | None = None,
+    siblings: TrainsSiblings | None = None,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of `battery_of`, in order of name; `brought` are extensions' tests.
 
-    `refers_to` gives reference models, and is needed where the policy keeps reference patients.
+    `refers_to` gives reference models, and is needed where the policy keeps reference patients;
+    `siblings` trains siblings of the model, and is needed where the policy plants canaries.
 
     Errors that oathbound foresees become the reason of a `DidNotRun`, as does a finding that is not all that
     its test measures; any other is raised.
@@ -68,6 +80,9 @@ def run_battery(
     tests = {**brought, **CATALOGUE}
     if refers_to is not None:
         tests["membership"] = Membership(refers_to)
+        tests["rare-subgroup"] = RareSubgroup(refers_to)
+    if siblings is not None:
+        tests["canary"] = Canary(siblings)
     incoherent = _incoherence(target, patients)
     findings = []
     for name in battery_of(policy):

@@ -14,8 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.finding import Auc, Baseline, Excess, Measure, NotMeasurable, Tail, TruePositiveRate
-from oathbound.core.gates import LEAST_FOR_AUC, LEAST_FOR_EXCESS, TAIL_HELD_OUT
+from oathbound.core.finding import (
+    Auc,
+    AucDifference,
+    Baseline,
+    Excess,
+    Measure,
+    NotMeasurable,
+    Tail,
+    TruePositiveRate,
+)
+from oathbound.core.gates import (
+    LEAST_FOR_AUC,
+    LEAST_FOR_AUC_DIFFERENCE,
+    LEAST_FOR_EXCESS,
+    TAIL_HELD_OUT,
+)
 from oathbound.core.intervals import UNIT, binomial_at_most
 from oathbound.core.tail import most_by_chance
 
@@ -73,6 +87,35 @@ def baseline(score: str, members: Scores, held_out: Scores, *, minimum: int) -> 
         return area.model_copy(update={"metric": "baseline"})
     facts = {name: getattr(area, name) for name in Auc.model_fields}
     return Baseline(**facts | {"kind": "baseline"})
+
+
+def auc_difference(
+    score: str, members: tuple[Scores, Scores], held_out: tuple[Scores, Scores], *, minimum: int
+) -> AucDifference | NotMeasurable:
+    """Return the AUC of carriers against others among members, and the same among held-out patients.
+
+    Each group gives its carriers' scores, then the others'.
+    """
+    least = max(minimum, LEAST_FOR_AUC_DIFFERENCE)
+    reason = _unmeasurable(*members, least) or _unmeasurable(*held_out, least)
+    areas = [delong(*group) for group in (members, held_out)] if not reason else []
+    if any(error == 0 and 0 < area < 1 for area, error in areas):
+        reason = "the scores have no spread"
+    if reason:
+        return NotMeasurable(kind="not-measurable", metric="auc-difference", score=score, reason=reason)
+    (own, own_error), (others, others_error) = areas
+    return AucDifference(
+        kind="auc-difference",
+        score=score,
+        member_auc=_published(own),
+        member_error=_published_error(own_error),
+        held_out_auc=_published(others),
+        held_out_error=_published_error(others_error),
+        members=_rounded(len(members[0])),
+        member_others=_rounded(len(members[1])),
+        held_out=_rounded(len(held_out[0])),
+        held_out_others=_rounded(len(held_out[1])),
+    )
 
 
 def delong(members: Scores, held_out: Scores) -> tuple[float, float]:

@@ -5,9 +5,10 @@ makes answer. Token arrays are int64 and hold no padding; probabilities are natu
 A test asks for what it needs with `scoring`, `stepping`, `sampling` or `embedding`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from itertools import chain
+from typing import Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,17 +198,48 @@ def _cannot(target: Target, what: str) -> NothingExamined:
     return NothingExamined(f"the model does not {what}", hint="its adapter lacks what this test attacks")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined(Sequence[Patient]):
+    """Two sequences of patients as one; neither is copied."""
+
+    first: Sequence[Patient]
+    second: Sequence[Patient]
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @overload
+    def __getitem__(self, index: int) -> Patient: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Patient]: ...
+    def __getitem__(self, index: int | slice) -> Patient | Sequence[Patient]:
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return tuple(self[place] for place in places)
+        boundary = len(self.first)
+        return self.first[places] if places < boundary else self.second[places - boundary]
+
+    def __iter__(self) -> Iterator[Patient]:
+        return chain(self.first, self.second)
+
+
 @dataclass(frozen=True, slots=True)
 class AuditedPatients:
     """The patients of one site that allow an audit: members of the training set, and a random draw held out.
 
-    `reference` is a third draw, of nobody that is evaluated: what an attacker fits is fitted on them. Raises
-    `NothingExamined` if members or held-out are empty, `WrongInput` if two parts share a person.
+    `reference` is a third draw, of nobody that is evaluated: what an attacker fits is fitted on them. They
+    may be too many for memory: a test reads them in blocks. Raises `NothingExamined` if members or held-out
+    are empty, `WrongInput` if two parts share a person.
     """
 
-    members: tuple[Patient, ...]
-    held_out: tuple[Patient, ...]
-    reference: tuple[Patient, ...] = ()
+    members: Sequence[Patient]
+    held_out: Sequence[Patient]
+    reference: Sequence[Patient] = ()
+
+    @property
+    def evaluated(self) -> Joined:
+        """Members, and after them held-out patients."""
+        return Joined(self.members, self.held_out)
 
     def __post_init__(self) -> None:
         if not (self.members and self.held_out):
@@ -215,7 +247,7 @@ class AuditedPatients:
                 "there are no members or no held-out patients to audit",
                 hint="admit patients whose consent covers the audit",
             )
-        everybody = (*self.members, *self.held_out, *self.reference)
+        everybody = Joined(self.evaluated, self.reference)
         if len({patient.subject_id for patient in everybody}) != len(everybody):
             raise WrongInput(
                 "a person is in the audit twice",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from oathbound.core.errors import WrongInput
+from oathbound.core.finding import Canaries
 from oathbound.core.record import Exact, Name, Record, Text
 from oathbound.core.rungs import ladder_of
 from oathbound.core.shape import Code, Positive
@@ -70,6 +71,87 @@ class PerturbationPlan(Record):
     )
 
 
+class ProbePlan(Record):
+    """From which prompts a probe reads [policy.audit.sensitive]; it is fitted on the reference patients."""
+
+    prompt_events: Annotated[int, Field(ge=0, le=1000)] = Field(
+        description="How many events of a record the prompt holds whose representation is probed."
+    )
+
+
+class Attribute(Record):
+    """An attribute of a person that an attacker infers from the rest of the record."""
+
+    name: Name = Field(description="What the attribute is called in findings.")
+    codes: tuple[Code, ...] = Field(
+        min_length=2, max_length=50, description="The candidates, of which a record states one."
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if len(set(self.codes)) < len(self.codes):
+            raise ValueError("an attribute lists a code twice")
+        return self
+
+
+class CanaryPlan(Record):
+    """How many invented patients are planted in a sibling of the model, and how many are guessed."""
+
+    planted: Canaries = Field(
+        description="How many are invented; a coin says of each whether the sibling trains on it."
+    )
+    guesses: Canaries = Field(
+        description="Of how many the attacker says in or out, one half each; the others are left open."
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.guesses % 2 or self.guesses > self.planted:
+            raise ValueError("guesses must be even, and no more than planted")
+        return self
+
+
+class CodeGroup(Record):
+    """Patients whose records state one of these codes."""
+
+    name: Name = Field(description="What the group is called in findings.")
+    codes: tuple[Code, ...] = Field(
+        min_length=1, description="Codes of which a patient of the group states one, as records spell them."
+    )
+
+
+class GroupPlan(Record):
+    """One partition of every site's patients, fixed before there is a model: the first rule decides.
+
+    The oldest; who states a rare code; the listed groups, in their order; everybody else is of `others`.
+    """
+
+    oldest: Annotated[int, Field(ge=1, le=150)] | None = Field(
+        default=None, description="From what age on, in years at the end of the record, a patient is old."
+    )
+    rare: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None,
+        description="A code is rare that at most so many state of the site's members and held-out together.",
+    )
+    listed: tuple[CodeGroup, ...] = Field(
+        default=(), max_length=20, description="Further groups, by the codes that their patients state."
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if len(self.names) == 1:
+            raise ValueError("a partition needs a rule: oldest, rare or listed")
+        if len(set(self.names)) < len(self.names) or {"oldest", "rare-code"} & {g.name for g in self.listed}:
+            raise ValueError("listed names a group twice, or one as oldest, rare-code or others are named")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The groups, in the order of their rules; the last is `others`."""
+        ruled = [("oldest", self.oldest), ("rare-code", self.rare)]
+        return (*(name for name, rule in ruled if rule), *(group.name for group in self.listed), "others")
+
+
 class AuditPlan(Record):
     """What is measured before release."""
 
@@ -86,6 +168,25 @@ class AuditPlan(Record):
     trajectories: TrajectoryPlan | None = Field(
         default=None, description="How continuations are compared; only for models of a vocabulary."
     )
+    probe: ProbePlan | None = Field(
+        default=None, description="What a probe reads from representations; needs [policy.audit.sensitive]."
+    )
+    attributes: tuple[Attribute, ...] | None = Field(
+        default=None, min_length=1, max_length=20, description="Attributes that an attacker infers."
+    )
+    canaries: CanaryPlan | None = Field(
+        default=None, description="Patients planted in a sibling, to bound epsilon from below."
+    )
+    groups: GroupPlan | None = Field(
+        default=None, description="The groups of patients that are measured each by itself."
+    )
+
+    @model_validator(mode="after")
+    def _attributes_have_one_name_each(self) -> Self:
+        names = [attribute.name for attribute in self.attributes or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("attributes: two have one name")
+        return self
 
 
 class HarmSets(Prompting):

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Final
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.finding import DidNotRun, Finding, Threat
+from oathbound.core.finding import DidNotRun, Finding, OneRun, Threat
+from oathbound.core.one_run import delta_of
 from oathbound.core.shape import EventTransformer
 from oathbound.core.study import Policy
 
@@ -27,7 +28,7 @@ _TOKENS: Final = frozenset({"loss", "min-k", "min-k-plus-plus"})
 _WHOLE: Final = frozenset({"loss"})
 _REFERRED: Final = frozenset({"lira", "reference-difference", "rmia"})
 
-UNGATED: Final = frozenset({"tail", "baseline"})
+UNGATED: Final = frozenset({"tail", "baseline", "one-run"})
 """Metrics that are reported, and that no gate can ask for."""
 
 MEMBERSHIP_THREAT: Final = Threat(
@@ -51,6 +52,27 @@ PERTURBATION_THREAT: Final = Threat(
     sees="the probabilities of the next token, or continuations drawn at temperature 1",
     knows="sex, age and the first events of a person's record, and asks with other sex, age or dates too",
 )
+CANARY_THREAT: Final = Threat(
+    sees="the probability of every token, or of the label, of a record that it presents",
+    knows="the whole record of an invented person, and how a model of the same plan was trained",
+)
+SUBGROUP_THREAT: Final = Threat(
+    sees="the probability of every token, or of the label, of a record; for an excess, what follows a prompt",
+    knows="the whole record of a person, and so the group; for an excess, its beginning without what implies "
+    "the sensitive fact",
+)
+SUBGROUP_REFERENCE_THREAT: Final = Threat(
+    sees=SUBGROUP_THREAT.sees, knows=f"{SUBGROUP_THREAT.knows}; trains like models on others"
+)
+PROBE_THREAT: Final = Threat(
+    sees="the model's inner representation of a prompt that it presents",
+    knows="the first events of a person's record, without what implies the sensitive fact; has a probe "
+    "fitted on others of whom the fact is known",
+)
+ATTRIBUTE_THREAT: Final = Threat(
+    sees="the probability of every token of a record that it presents",
+    knows="the whole record of a person but one attribute, and the candidates for that",
+)
 TRAJECTORY_SCORES: Final = frozenset({"closeness", "closeness-published", "exact-recall"})
 
 
@@ -61,6 +83,12 @@ def _membership(scores: frozenset[str], *, references: bool) -> Listed:
     return Listed(2, metrics, REFERENCE_THREAT if references else MEMBERSHIP_THREAT)
 
 
+def _subgroups(names: frozenset[str], *, references: bool, excess: bool) -> Listed:
+    blind = frozenset({"records", "references"} if references else {"records"})
+    metrics = {"auc": names, "baseline": blind} | ({"excess": names} if excess else {})
+    return Listed(1, metrics, SUBGROUP_REFERENCE_THREAT if references else SUBGROUP_THREAT)
+
+
 CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
     {
         "membership": _membership(_TOKENS, references=True),
@@ -69,12 +97,18 @@ CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
             1, {"excess": frozenset({"age", "dates", "sex"})}, PERTURBATION_THREAT
         ),
         "trajectory-recall": Listed(1, {"excess": TRAJECTORY_SCORES}, TRAJECTORY_THREAT),
+        "embedding-probe": Listed(1, {"auc-difference": frozenset({"probe"})}, PROBE_THREAT),
+        "attribute-inference": Listed(1, {"excess": frozenset({"sex"})}, ATTRIBUTE_THREAT),
+        "canary": Listed(1, {"one-run": frozenset({"loss-difference"})}, CANARY_THREAT),
+        "rare-subgroup": _subgroups(
+            frozenset({"oldest", "others", "rare-code"}), references=True, excess=True
+        ),
     }
 )
 """What is measured of a model that sees sequences, where a study keeps reference patients: every test."""
 
 
-def listed(test: str, policy: Policy) -> Listed | None:
+def listed(test: str, policy: Policy) -> Listed | None:  # noqa: PLR0911 - one return for each kind of test
     """Return what a test measures of the policy's model; None where it is no test of this study."""
     if test not in CATALOGUE:
         extension = policy.extension("audits", test)
@@ -86,17 +120,29 @@ def listed(test: str, policy: Policy) -> Listed | None:
     tokens = isinstance(policy.model, EventTransformer)
     if test == "membership":
         return _membership(_TOKENS if tokens else _WHOLE, references=policy.drawing.reference > 0)
+    if test == "canary":
+        return CATALOGUE[test] if policy.audit.canaries else None
     sensitive = policy.audit.sensitive
+    if test == "rare-subgroup":
+        groups, references = policy.audit.groups, policy.drawing.reference > 0
+        names = frozenset(groups.names) if groups else frozenset[str]()
+        excess = tokens and sensitive is not None
+        return _subgroups(names, references=references, excess=excess) if names else None
     tables = {
         "sensitive-disclosure": sensitive,
         "identifier-perturbation": sensitive and policy.audit.perturbation,
         "trajectory-recall": policy.audit.trajectories,
+        "embedding-probe": sensitive and policy.audit.probe,
+        "attribute-inference": policy.audit.attributes,
     }
     if not tokens or tables[test] is None:  # a classifier sees a record as a whole, and says no codes
         return None
     rungs = sensitive.ladder if sensitive else None
     if test == "sensitive-disclosure" and rungs:
         return replace(CATALOGUE[test], metrics={"excess": frozenset(rungs)})
+    if test == "attribute-inference" and policy.audit.attributes:
+        names = frozenset(attribute.name for attribute in policy.audit.attributes)
+        return replace(CATALOGUE[test], metrics={"excess": names})
     return CATALOGUE[test]
 
 
@@ -113,9 +159,10 @@ def check_gates(policy: Policy) -> None:
             known = [*CATALOGUE, *(each.name for each in policy.extensions if each.group == "audits")]
             raise WrongInput(f"no audit test is called {gate.test}", hint=f"one of: {', '.join(known)}")
         if gate.metric not in own.metrics or gate.metric in UNGATED:
+            gated = ", ".join(name for name in own.metrics if name not in UNGATED)
             raise WrongInput(
                 f"{gate.test} does not measure {gate.metric}",
-                hint=f"one of: {', '.join(name for name in own.metrics if name not in UNGATED)}",
+                hint=f"one of: {gated}" if gated else "take the gate out: what it finds fails by itself",
             )
 
 
@@ -129,6 +176,13 @@ def is_whole(finding: Finding, policy: Policy) -> bool:
     own = listed(finding.test, policy)
     if own is None or finding.version != own.version or own.threat not in {None, finding.threat}:
         return False
+    plan = policy.audit.canaries
+    asked = (plan.planted, plan.guesses, delta_of(policy)) if plan else None
+    if any(
+        isinstance(measure, OneRun) and (measure.planted, measure.guesses, measure.delta) != asked
+        for measure in finding.outcome.measures
+    ):
+        return False  # a number of guesses that is chosen afterwards proves nothing
     reported = [
         (measure.metric if measure.kind == "not-measurable" else measure.kind, measure.score)
         for measure in finding.outcome.measures

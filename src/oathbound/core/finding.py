@@ -4,9 +4,9 @@ A finding is suppressed and rounded when it is made, inside the site: counts to 
 digits with standard errors rounded up, and nothing at all below the policy's minimum number of patients.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from oathbound.core.canonical import digest_of
 from oathbound.core.record import Count, Digest, Exact, Name, Record, Text
@@ -71,6 +71,49 @@ class Excess(Record):
     strata: Text
 
 
+class AucDifference(Record):
+    """How much better `score` tells carriers of a secret from others among members than among held-out.
+
+    The AUC of carriers against others in either group, each with DeLong's (1988) error. `members` and
+    `held_out` count the carriers, `member_others` and `held_out_others` those without the secret.
+    """
+
+    kind: Literal["auc-difference"]
+    score: Name
+    member_auc: Exact = Field(ge=0, le=1)
+    member_error: Exact = Field(ge=0, le=1)
+    held_out_auc: Exact = Field(ge=0, le=1)
+    held_out_error: Exact = Field(ge=0, le=1)
+    members: Rounded
+    member_others: Rounded
+    held_out: Rounded
+    held_out_others: Rounded
+
+    @property
+    def of_members(self) -> Auc:
+        """The AUC among members."""
+        return Auc(
+            kind="auc",
+            score=self.score,
+            estimate=self.member_auc,
+            standard_error=self.member_error,
+            members=self.members,
+            held_out=self.member_others,
+        )
+
+    @property
+    def of_held_out(self) -> Auc:
+        """The AUC among held-out patients."""
+        return Auc(
+            kind="auc",
+            score=self.score,
+            estimate=self.held_out_auc,
+            standard_error=self.held_out_error,
+            members=self.held_out,
+            held_out=self.held_out_others,
+        )
+
+
 class Tail(Record):
     """The members of whom `score` is sure: how many lie above held-out patients, who set the thresholds.
 
@@ -82,7 +125,7 @@ class Tail(Record):
     kind: Literal["tail"]
     score: Name
     above_all: Rounded
-    rank: Annotated[Count, Field(ge=1)]
+    rank: Annotated[Count, Field(ge=1, le=1000)]
     hits: Rounded
     members: Rounded
     held_out: Rounded
@@ -104,6 +147,35 @@ class Baseline(Record):
     held_out: Rounded
 
 
+MOST_CANARIES: Final = 10_000
+"""The most patients that are planted: what a verifier computes grows with the guesses."""
+
+Canaries = Annotated[int, Field(ge=2, le=MOST_CANARIES)]
+
+
+class OneRun(Record):
+    """How often an attacker guessed right, by `score`, which of the planted patients one training had used.
+
+    Of `planted` patients whom nobody is, each was in the training by a fair coin of its own. The attacker
+    said of `guesses` of them, half and half, in or out, and `right` of these were right. The counts are
+    exact: they are about nobody. `delta` is the policy's; 0.00001 where it has none. What follows is in
+    `core.one_run`. No gate can ask for it: it has no upper end.
+    """
+
+    kind: Literal["one-run"]
+    score: Name
+    planted: Canaries
+    guesses: Canaries
+    right: Count
+    delta: Exact = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if not self.right <= self.guesses <= self.planted:
+            raise ValueError("more guesses than canaries, or more right ones than guesses")
+        return self
+
+
 class NotMeasurable(Record):
     """A metric that these patients are too few to measure, and why."""
 
@@ -114,7 +186,8 @@ class NotMeasurable(Record):
 
 
 Measure = Annotated[
-    Auc | TruePositiveRate | Excess | Tail | Baseline | NotMeasurable, Field(discriminator="kind")
+    Auc | AucDifference | TruePositiveRate | Excess | Tail | Baseline | OneRun | NotMeasurable,
+    Field(discriminator="kind"),
 ]
 
 

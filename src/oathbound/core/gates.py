@@ -27,6 +27,7 @@ from oathbound.core.errors import NotAcceptable, NothingExamined
 from oathbound.core.exits import Exit
 from oathbound.core.finding import (
     Auc,
+    AucDifference,
     Baseline,
     DidNotRun,
     Excess,
@@ -34,11 +35,13 @@ from oathbound.core.finding import (
     Measure,
     Measured,
     NotMeasurable,
+    OneRun,
     Tail,
     TruePositiveRate,
 )
 from oathbound.core.intervals import UNIT, Interval, quantile
-from oathbound.core.pooling import COUNT_SLACK, Pool, Usable, pool, worst
+from oathbound.core.one_run import Accounted, epsilon_at_least
+from oathbound.core.pooling import COUNT_SLACK, AucDifferences, Pool, Usable, pool, worst
 from oathbound.core.study import Gate
 
 LEAST_FOR_AUC: Final = 40
@@ -47,6 +50,9 @@ LEAST_FOR_AUC: Final = 40
 LEAST_FOR_EXCESS: Final = 40
 """With fewer member or held-out carriers the mean of a few probabilities is not normal in those tails."""
 
+LEAST_FOR_AUC_DIFFERENCE: Final = 20
+"""With fewer carriers of a group, or fewer others, nobody has tried how often its limits are wrong."""
+
 TAIL_HELD_OUT: Final = 437
 """The least n with 1 - 0.99 ** n >= 0.9875: fewer held-out patients cannot fix a threshold at 1 %."""
 
@@ -54,6 +60,9 @@ SHIFTED: Final = "cannot separate shift from memorisation"
 """What is said where an attacker who never asked the model tells members from held-out patients."""
 
 EVERYWHERE: Final = "all sites"
+
+BROKEN: Final = "one-run"
+"""The metric of a claim that the training procedure broke its promise: it fails, or there is none."""
 
 _CHANCE: Final = Decimal("0.5")
 
@@ -125,10 +134,22 @@ class Judgement:
     sentence: str
 
 
+def error_rate(alpha: Decimal, attempt: int) -> float:
+    """Return what attempt k may err by on one side: `alpha` / (2 k (k + 1)); over all k and both, `alpha`."""
+    return float(alpha) / (attempt * (attempt + 1)) / 2
+
+
 def judge(
-    gates: tuple[Gate, ...], plan: AuditPlan, sites: tuple[str, ...], findings: Sequence[Attempted]
+    gates: tuple[Gate, ...],
+    plan: AuditPlan,
+    sites: tuple[str, ...],
+    findings: Sequence[Attempted],
+    *,
+    accounted: Accounted | None = None,
 ) -> Judgement:
     """Return the verdict on the one model that `findings` are about (spec/verdict.md).
+
+    `accounted` is what the policy's procedure promises; None where it promises nothing.
 
     Raises `NothingExamined` without gates, sites or findings, and `NotAcceptable` where the findings are
     about two models, from a site that `sites` does not list, or numbered below 1.
@@ -149,7 +170,7 @@ def judge(
     # Steps 2 to 7, for every round; step 8: the first round that fails stands, otherwise the last decides.
     judgement = None
     for number in sorted({attempted.attempt for attempted in findings}):
-        judgement = _Round(number, plan, sites, findings).judge(gates)
+        judgement = _Round(number, plan, sites, findings).judge(gates, accounted)
         if judgement.verdict is Verdict.FAIL:
             break
     if judgement is None:
@@ -192,16 +213,20 @@ class _Round:
             if attempted.finding not in self.latest[key]:
                 self.latest[key].append(attempted.finding)
 
-    def judge(self, gates: tuple[Gate, ...]) -> Judgement:
+    def judge(self, gates: tuple[Gate, ...], accounted: Accounted | None) -> Judgement:
         """Return the judgement of this round alone."""
         questions = list(chain.from_iterable(map(self._questions, gates)))
         # Step 4: attempt k may spend alpha / (k (k + 1)), which sums to alpha; half of it on either side.
-        side = float(self.plan.alpha) / (self.number * (self.number + 1)) / 2
-        simultaneous = sum(question.pool is not None for question in questions)
+        side = error_rate(self.plan.alpha, self.number)
+        runs = [] if accounted is None else list(self._one_runs())
+        simultaneous = sum(question.pool is not None for question in questions) + len(runs)
         shifted = {gate.test: self._shifted(gate.test, side) for gate in gates}
         claims = tuple(
             self._claim(question, side, simultaneous, shifted[question.gate.test]) for question in questions
         )
+        if accounted is not None:
+            broken = (self._broken(*run, accounted, side / simultaneous) for run in runs)
+            claims += tuple(claim for claim in broken if claim is not None)
         # Steps 6 and 7.
         if any(claim.state is Verdict.FAIL for claim in claims):
             verdict = Verdict.FAIL
@@ -251,7 +276,7 @@ class _Round:
             if not of_gate:
                 yield "", f"the finding has no {gate.metric}"
             for measure in of_gate:
-                yield measure.score, _usable(measure, self.plan.minimum_patients)
+                yield measure.score, usable(measure, self.plan.minimum_patients)
 
     def _shifted(self, test: str, side: float) -> frozenset[str]:
         """Return the sites where somebody who never asked the model tells members from held-out patients.
@@ -267,6 +292,32 @@ class _Round:
             if isinstance(measure, Baseline)
         ]
         return frozenset(site for site, each in baselines if _tells_apart(each, side / len(baselines)))
+
+    def _one_runs(self) -> Iterator[tuple[Finding, OneRun]]:
+        """Yield every measure of planted patients, of any test and site, with its finding."""
+        for finding in chain.from_iterable(self.latest.values()):
+            if isinstance(finding.outcome, Measured):
+                yield from ((finding, each) for each in finding.outcome.measures if isinstance(each, OneRun))
+
+    def _broken(self, finding: Finding, run: OneRun, accounted: Accounted, alpha: float) -> Claim | None:
+        """Step 5.6: a claim that fails where a run shows more than was accounted; no claim otherwise."""
+        shown = epsilon_at_least(run, accounted.delta, alpha)
+        if shown <= accounted.epsilon:
+            return None
+        return Claim(
+            test=finding.test,
+            metric=run.kind,
+            score=run.score,
+            site=finding.site,
+            attempt=self.number,
+            gate=accounted.epsilon,
+            state=Verdict.FAIL,
+            note=(
+                f"{finding.test} at {finding.site} shows an epsilon of at least {shown} of the training "
+                f"procedure, for which {accounted.epsilon} was accounted"
+            ),
+            lower=shown,
+        )
 
     def _claim(self, question: _Question, side: float, simultaneous: int, shifted: frozenset[str]) -> Claim:
         """Step 5: both ends, and where they lie; never more than undecided at a site of `shifted`."""
@@ -317,11 +368,11 @@ def _metric(measure: Measure) -> str:
     return measure.metric if isinstance(measure, NotMeasurable) else measure.kind
 
 
-def _usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: PLR0911 - one return for each reason
+def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR0911 - one return for each reason
     """Return `measure`, or why a verdict cannot rest on it: a site's suppression is checked, not trusted."""
     if isinstance(measure, NotMeasurable):
         return f"not measurable: {measure.reason}"
-    if isinstance(measure, (Tail, Baseline)):
+    if isinstance(measure, (Tail, Baseline, OneRun)):
         return "no gate can ask for it"
     fewest = min(measure.members, measure.held_out)
     if fewest + COUNT_SLACK < minimum:
@@ -331,6 +382,8 @@ def _usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: PLR0911 - 
             return f"not measurable: fewer than {TAIL_HELD_OUT} held-out patients"
         if not measure.lower_hits <= measure.upper_hits <= measure.members:
             return "not measurable: the hits contradict each other"
+    elif isinstance(measure, AucDifference):
+        return _usable_difference(measure, minimum)
     elif isinstance(measure, Auc) and fewest + COUNT_SLACK < LEAST_FOR_AUC:
         return "not measurable: too few patients for an AUC"
     elif isinstance(measure, Excess) and fewest + COUNT_SLACK < LEAST_FOR_EXCESS:
@@ -340,22 +393,48 @@ def _usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: PLR0911 - 
     return measure
 
 
-def _tells_apart(baseline: Baseline, alpha: float) -> bool:
-    """Whether the interval of the AUC excludes one half, each end with error rate `alpha`."""
+def _usable_difference(measure: AucDifference, minimum: int) -> AucDifference | str:
+    groups = (measure.of_members, measure.of_held_out)
+    fewest = min(count for auc in groups for count in (auc.members, auc.held_out))
+    if fewest + COUNT_SLACK < max(minimum, LEAST_FOR_AUC_DIFFERENCE):
+        return "not measurable: too few carriers, or others, for two AUCs"
+    if any(auc.standard_error == 0 and auc.estimate not in (0, 1) for auc in groups):
+        return "not measurable: the scores have no spread"
+    return measure
+
+
+def blind(baseline: Baseline, alpha: float) -> Interval:
+    """Return both ends of the AUC of who never asked the model, each with error rate `alpha`."""
     facts = {name: getattr(baseline, name) for name in Baseline.model_fields}
-    ends = pool([Auc(**facts | {"kind": "auc"})]).interval(alpha)
+    return pool([Auc(**facts | {"kind": "auc"})]).interval(alpha)
+
+
+def excludes_chance(ends: Interval) -> bool:
+    """Whether the ends of an AUC exclude one half."""
     return not ends.lower <= _CHANCE <= ends.upper
 
 
+def _tells_apart(baseline: Baseline, alpha: float) -> bool:
+    """Whether it does, or asked about nobody, so that nobody knows."""
+    asked = baseline.members and baseline.held_out
+    return not asked or excludes_chance(blind(baseline, alpha))
+
+
 def _turned(pooled: Pool, gate: Gate, side: float) -> bool:
-    """Return whether an AUC could be as far below one half as the gate is above: turned round, an attack."""
+    """Return whether an AUC could be as far below one half as the gate is above: turned round, an attack.
+
+    Of a difference of two it is the AUC among members, and the gate is how far above one half it may lie.
+    """
+    if isinstance(pooled, AucDifferences):
+        return pooled.turned(side) > gate.at_most
     return gate.metric == "auc" and 1 - pooled.interval(side).lower > max(gate.at_most, 1 - gate.at_most)
 
 
 def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:
     """Return what would settle the claim: held-out patients, and members in proportion, as 1 / gap ** 2."""
     if _turned(pooled, gate, side) and pooled.interval(side).upper <= gate.at_most:
-        return "the score may rank members last, which an attacker turns round"
+        whom = "those with the secret" if isinstance(pooled, AucDifferences) else "members"
+        return f"the score may rank {whom} last, which an attacker turns round"
     error = pooled.standard_error(float(gate.at_most))
     gap = float(gate.at_most - pooled.estimate)
     if abs(gap) <= error:
@@ -363,7 +442,7 @@ def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:
     reach = quantile(side if gap > 0 else side / simultaneous) + _POWER
     needed = pooled.held_out * (reach * error / gap) ** 2
     coarse = 10.0 ** max(math.floor(math.log10(needed)) - 1, 0)
-    whom = "held-out carriers" if gate.metric == "excess" else "held-out patients"
+    whom = "held-out carriers" if gate.metric in {"auc-difference", "excess"} else "held-out patients"
     number = math.ceil(needed / coarse) * coarse
     return f"about {number:,.0f} {whom}, with members in proportion, would settle it four times in five"
 
@@ -393,6 +472,7 @@ def _beyond(start: float, reach: float, error: Callable[[float], float]) -> floa
 
 _METRICS: Final = {
     "auc": "AUC",
+    "auc-difference": "AUC difference",
     "tpr-at-1-percent": "true positive rate at 1 % false positives",
     "excess": "excess",
 }
@@ -402,9 +482,10 @@ def _sentence(verdict: Verdict, claims: tuple[Claim, ...]) -> str:
     if verdict is Verdict.FAIL:
         claim = max(
             (claim for claim in claims if claim.state is Verdict.FAIL),
-            key=lambda claim: (claim.lower or Decimal(0)) - claim.gate,
+            key=lambda claim: (claim.metric == BROKEN, (claim.lower or Decimal(0)) - claim.gate),
         )
-        return f"refused: {_subject(claim)} is at least {claim.lower}, above the gate {claim.gate}"
+        above = f"{_subject(claim)} is at least {claim.lower}, above the gate {claim.gate}"
+        return f"refused: {claim.note if claim.metric == BROKEN else above}"
     needed = [claim for claim in claims if _needed(claim)]
     if verdict is Verdict.PASS:
         claim = max(needed, key=lambda claim: (claim.upper or Decimal(0)) - claim.gate)

@@ -6,11 +6,12 @@ numbers of members (for an excess, of carriers), so that no site's case mix is h
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final, Protocol
 
-from oathbound.core.finding import Auc, Excess, TruePositiveRate
+from oathbound.core.finding import Auc, AucDifference, Excess, TruePositiveRate
 from oathbound.core.intervals import (
+    UNIT,
     Interval,
     clopper_pearson,
     hanley_mcneil,
@@ -23,7 +24,9 @@ from oathbound.core.intervals import (
 COUNT_SLACK: Final = 2
 """The most by which a count rounded to a multiple of 5 differs from the true one."""
 
-Usable = Auc | TruePositiveRate | Excess
+_CHANCE: Final = Decimal("0.5")
+
+Usable = Auc | AucDifference | TruePositiveRate | Excess
 
 
 class Pool(Protocol):
@@ -49,10 +52,13 @@ class Pool(Protocol):
 def pool(measures: Sequence[Usable]) -> Pool:
     """Return the pool of measures of one kind, one for each site; `ValueError` on none or several kinds."""
     aucs = [measure for measure in measures if isinstance(measure, Auc)]
+    differences = [measure for measure in measures if isinstance(measure, AucDifference)]
     rates = [measure for measure in measures if isinstance(measure, TruePositiveRate)]
     excesses = [measure for measure in measures if isinstance(measure, Excess)]
     if aucs and len(aucs) == len(measures):
-        return _Aucs(aucs)
+        return _Aucs(aucs, [auc.members for auc in aucs])
+    if differences and len(differences) == len(measures):
+        return AucDifferences(differences)
     if rates and len(rates) == len(measures):
         return _Rates(rates)
     if excesses and len(excesses) == len(measures):
@@ -66,14 +72,19 @@ def worst(measures: Sequence[Usable]) -> Usable:
 
 
 class _Aucs:
-    """Weighted mean of AUCs; SE = sqrt(sum (w SE) ** 2), for the sites' patients are different people."""
+    """Weighted mean of AUCs; SE = sqrt(sum (w SE) ** 2), for the sites' patients are different people.
 
-    def __init__(self, aucs: Sequence[Auc]) -> None:
+    `weights` of the sites are in any unit.
+    """
+
+    def __init__(self, aucs: Sequence[Auc], weights: Sequence[int]) -> None:
         self._aucs = aucs
         self.members = sum(auc.members for auc in aucs)
         self.held_out = sum(auc.held_out for auc in aucs)
-        self._weights = [auc.members / self.members for auc in aucs]
-        self.estimate = sum((auc.estimate * auc.members for auc in aucs), Decimal(0)) / self.members
+        total = sum(weights)
+        self._weights = [weight / total for weight in weights]
+        weighted = (auc.estimate * weight for auc, weight in zip(aucs, weights, strict=True))
+        self.estimate = sum(weighted, Decimal(0)) / total
 
     def interval(self, alpha: float) -> Interval:
         """Return logit limits, and where they are wider the score limits with Hanley and McNeil's error.
@@ -127,6 +138,51 @@ def _pairs(auc: Auc) -> int:
 def _reach(auc: Auc, alpha: float) -> float:
     exact = logit(auc.estimate, Decimal(0), _pairs(auc), alpha)
     return float(exact.upper - exact.lower) / quantile(alpha)
+
+
+class AucDifferences:
+    """Weighted mean of the sites' own differences, as that of two means of AUCs of different people."""
+
+    def __init__(self, differences: Sequence[AucDifference]) -> None:
+        weights = [difference.members for difference in differences]
+        self._own = _Aucs([difference.of_members for difference in differences], weights)
+        self._others = _Aucs([difference.of_held_out for difference in differences], weights)
+        self.members, self.held_out = self._own.members, self._others.members
+        self.estimate = self._own.estimate - self._others.estimate
+
+    def interval(self, alpha: float) -> Interval:
+        """Return the limits that follow from those of either AUC.
+
+        Each AUC has its variance near either limit recovered from the distance to that limit (Newcombe 1998,
+        method 10; Zou and Donner 2008): the ends are as far from the estimate as the hypotenuse of the two
+        distances that it moves towards. So they are not symmetric where an AUC is near 0 or 1, and
+        stay honest where all carriers of a group outrank its others, and its error is 0.
+        """
+        own, others = self._own.interval(alpha), self._others.interval(alpha)
+        here, there = self._own.estimate, self._others.estimate
+        return Interval(
+            (self.estimate - _hypotenuse(here - own.lower, others.upper - there)).quantize(UNIT, ROUND_FLOOR),
+            (self.estimate + _hypotenuse(own.upper - here, there - others.lower)).quantize(
+                UNIT, ROUND_CEILING
+            ),
+        )
+
+    def turned(self, alpha: float) -> Decimal:
+        """Return how far below one half the AUC among members may lie, with error rate `alpha`.
+
+        An attacker turns such a score round, and so far above one half it is right then.
+        """
+        return _CHANCE - self._own.interval(alpha).lower
+
+    def standard_error(self, value: float) -> float:
+        """Return the standard error of the difference, at a two-sided 5 % where all carriers outrank."""
+        return math.hypot(self._own.standard_error(value), self._others.standard_error(value))
+
+    published_error = standard_error
+
+
+def _hypotenuse(one: Decimal, other: Decimal) -> Decimal:
+    return (one**2 + other**2).sqrt()
 
 
 class _Rates:

@@ -172,7 +172,7 @@ class Gate(Record):
     at_most: Exact = Field(description="The upper end of the metric's interval must stay at or below this.")
 
 
-Metric = Literal["auc", "tpr-at-1-percent", "excess"]
+Metric = Literal["auc", "auc-difference", "tpr-at-1-percent", "excess"]
 """A kind of measure that a finding can hold."""
 
 
@@ -265,6 +265,7 @@ class Policy(Record):
             raise ValueError("round_steps is too small: what the rounds state would not fit into a bundle")
         self._check_model()
         self._check_sensitive()
+        self._check_probe_and_attributes()
         if len({(extension.group, extension.name) for extension in self.extensions}) != len(self.extensions):
             raise ValueError("two extensions of one name")
         if len({(gate.test, gate.metric) for gate in self.gates}) != len(self.gates):
@@ -292,6 +293,16 @@ class Policy(Record):
         unknown = sorted({*sensitive.codes, *sensitive.implied_by} - set(self.vocabulary.codes))
         if unknown:
             raise ValueError(f"audit.sensitive names a code that vocabulary does not list: {unknown[0]}")
+
+    def _check_probe_and_attributes(self) -> None:
+        if self.audit.probe and not (self.audit.sensitive and self.drawing.reference):
+            raise ValueError("audit.probe needs audit.sensitive, and reference patients in drawing")
+        asked = {code for attribute in self.audit.attributes or () for code in attribute.codes}
+        if asked and self.vocabulary is None:
+            raise ValueError("audit.attributes is for models of a vocabulary")
+        unknown = sorted(asked - set(self.vocabulary.codes)) if self.vocabulary else []
+        if unknown:
+            raise ValueError(f"audit.attributes names a code that vocabulary does not list: {unknown[0]}")
 
     @property
     def digest(self) -> str:

@@ -12,8 +12,19 @@ from oathbound.core.canonical import digest, digest_of, from_canonical
 from oathbound.core.catalogue import is_whole
 from oathbound.core.errors import NotAcceptable, WrongInput
 from oathbound.core.event import SampledGaussian
-from oathbound.core.finding import Auc, DidNotRun, NotMeasurable, TruePositiveRate, audit_seed
+from oathbound.core.finding import (
+    Auc,
+    AucDifference,
+    DidNotRun,
+    Measure,
+    NotMeasurable,
+    OneRun,
+    TruePositiveRate,
+    audit_seed,
+)
 from oathbound.core.gates import Attempted, Judgement, judge
+from oathbound.core.groups import OF_GROUPS, counts_fit
+from oathbound.core.one_run import Accounted
 from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.study import Policy, Training
 from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, CheckpointSeen
@@ -357,18 +368,31 @@ def check_audited(
 def _check_counts(found: Found, audited: Audited, *, all_of_them: bool) -> None:
     """Refuse other numbers of patients; an excess is on carriers, a classifier's scores on the labelled."""
     measures = () if isinstance(found.finding.outcome, DidNotRun) else found.finding.outcome.measures
-    for measure in measures:
-        if all_of_them and isinstance(measure, (Auc, TruePositiveRate)):
-            fits = (measure.members, measure.held_out) == (audited.members, audited.held_out)
-        else:
-            fits = isinstance(measure, NotMeasurable) or (
-                measure.members <= audited.members and measure.held_out <= audited.held_out
-            )
-        if not fits:
-            raise NotAcceptable(f"a finding of {found.site} is on other patients than it audited")
+    if found.finding.test in OF_GROUPS:
+        fits = counts_fit(measures, audited.members, audited.held_out, all_of_them=all_of_them)
+    else:
+        fits = all(_fits(measure, audited, all_of_them=all_of_them) for measure in measures)
+    if not fits:
+        raise NotAcceptable(f"a finding of {found.site} is on other patients than it audited")
+
+
+def _fits(measure: Measure, audited: Audited, *, all_of_them: bool) -> bool:
+    if isinstance(measure, (NotMeasurable, OneRun)):  # canaries are nobody, so nobody counted them
+        return True
+    if isinstance(measure, AucDifference):  # each group in two parts, each rounded by itself
+        members, held_out = (
+            measure.members + measure.member_others,
+            measure.held_out + measure.held_out_others,
+        )
+        return members <= audited.members + ROUNDING_SLACK and held_out <= audited.held_out + ROUNDING_SLACK
+    if all_of_them and isinstance(measure, (Auc, TruePositiveRate)):
+        return (measure.members, measure.held_out) == (audited.members, audited.held_out)
+    return measure.members <= audited.members and measure.held_out <= audited.held_out
 
 
 def judgement_of(policy: Policy, attempts: Sequence[tuple[Found, int]]) -> Judgement:
     """Return the verdict on one model, from the numbered findings of all sites."""
     attempted = [Attempted(finding=found.finding, attempt=number) for found, number in attempts]
-    return judge(policy.gates, policy.audit, tuple(site.name for site in policy.sites), attempted)
+    sites = tuple(site.name for site in policy.sites)
+    accounted = Accounted.of(policy) if policy.audit.canaries else None
+    return judge(policy.gates, policy.audit, sites, attempted, accounted=accounted)

@@ -8,11 +8,14 @@ import torch
 from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import battery_of, run_battery
 from oathbound.audit.references import Trained
-from oathbound.audit.target import AuditedPatients, AuditTest
+from oathbound.audit.target import AuditedPatients, AuditTest, Target
+from oathbound.audit.work import ALONE, Machine, working
 from oathbound.core.canonical import canonical, digest, from_canonical
 from oathbound.core.errors import NotAcceptable, Unavailable, WrongInput
 from oathbound.core.finding import Finding
 from oathbound.core.study import Policy
+from oathbound.data.columns import columns_of, of_subjects
+from oathbound.data.shelf import Shelf
 from oathbound.data.store import SiteStore
 from oathbound.evidence.note import decode
 from oathbound.evidence.predicates import Found, ModelMade, TrainedWithTrustedAggregator
@@ -22,15 +25,19 @@ from oathbound.workflow.extensions import load
 from oathbound.workflow.families import family_of, read_model
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 from oathbound.workflow.notary import Consortium, check_clock, standing, state, stated
-from oathbound.workflow.records import patients_of, source_of
+from oathbound.workflow.records import source_of
 from oathbound.workflow.rounds import gather_audit
+from oathbound.workflow.sibling import Siblings
 
 
-def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple[Finding, ...]:
+def audit_site(
+    study: StudyFolder, model: Path, name: str, *, now: int, machine: Machine = ALONE
+) -> tuple[Finding, ...]:
     """Run every test of the study at a site, log a statement of each finding, and return them.
 
     Consents are read again first. The seeds are what the site committed to with its admission, and an audit
-    that has ended is not run again, so nobody tries until the result is better. Raises `NothingExamined`
+    that has ended is not run again, so nobody tries until the result is better; one that was killed goes on
+    from what the model had answered, which is kept until then in the site's folder. Raises `NothingExamined`
     before there is a model, and `NotAcceptable` when `model` is not the study's.
     """
     site, policy = study.site(name), study.policy
@@ -52,27 +59,43 @@ def audit_site(study: StudyFolder, model: Path, name: str, *, now: int) -> tuple
             if not kept.exists():
                 parts = gather_audit(site, store, policy, run=run, first=first, now=now, own=own, log=log)
                 nonce, audited = secret.audit_nonce(policy.digest), _patients(site, store, policy, parts)
-                findings = run_battery(
-                    target_of(loaded.model, loaded.encoder),
-                    audited,
-                    policy,
-                    site=name,
-                    model=loaded.digest,
-                    nonce=nonce,
-                    brought=brought,
-                    refers_to=_refers_to(policy),
-                )
-                _keep(
-                    kept,
-                    [
-                        Found(policy_digest=policy.digest, site=name, run=run, nonce=nonce, finding=finding)
-                        for finding in findings
-                    ],
-                )
+                target = target_of(loaded.model, loaded.encoder)
+                with working(
+                    target,
+                    loaded.digest,
+                    keep=kept.parent,
+                    machine=machine,
+                    opener=_target,
+                    arguments=(model, policy),
+                ):
+                    findings = run_battery(
+                        target,
+                        audited,
+                        policy,
+                        site=name,
+                        model=loaded.digest,
+                        nonce=nonce,
+                        brought=brought,
+                        refers_to=_refers_to(policy),
+                        siblings=Siblings(policy, name),
+                    )
+                    _keep(kept, _found(findings, policy, run=run, nonce=nonce))
             earlier = _read_kept(kept)
         for found in earlier:
             state(found, secret, own, log)
     return tuple(found.finding for found in earlier)
+
+
+def _target(model: Path, policy: Policy) -> Target:
+    loaded = read_model(model, policy)
+    return target_of(loaded.model, loaded.encoder)
+
+
+def _found(findings: Sequence[Finding], policy: Policy, *, run: str, nonce: str) -> list[Found]:
+    return [
+        Found(policy_digest=policy.digest, site=finding.site, run=run, nonce=nonce, finding=finding)
+        for finding in findings
+    ]
 
 
 def _kept(site: SiteFolder, policy: Policy) -> Path:
@@ -123,8 +146,8 @@ def _refers_to(policy: Policy) -> Trained | None:
 def _patients(
     site: SiteFolder, store: SiteStore, policy: Policy, parts: Mapping[str, frozenset[int]]
 ) -> AuditedPatients:
-    """Return the records of those whom the site may audit."""
-    patients = patients_of(source_of(site, policy), store.cohort(policy.study))
-    return AuditedPatients(
-        **{part: tuple(patients[subject] for subject in sorted(parts[part])) for part in parts}
-    )
+    """Return the records of those whom the site may audit, laid out in its folder."""
+    everybody = frozenset().union(*parts.values())
+    records = columns_of(source_of(site, policy), store.cohort(policy.study))
+    shelf = Shelf.of((of_subjects(columns, everybody) for columns in records), site.path)
+    return AuditedPatients(**{part: shelf.those(subjects) for part, subjects in parts.items()})

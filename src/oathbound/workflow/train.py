@@ -57,7 +57,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class _Members:
+class Members:
     """What the model sees of one site's members, one row each: a `PatientSampler`."""
 
     rows: Rows
@@ -315,7 +315,7 @@ def _node(
         plan=plan,
         last_step=last_step,
         model=family_of(policy).model,
-        sampler=_Members(rows.of(gathered.members[name])),
+        sampler=Members(rows.of(gathered.members[name])),
         ledger=store.ledger(policy.study, policy.training.attempts),
         noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
     )

@@ -67,3 +67,16 @@ def test_a_shift_at_one_site_blocks_a_pass_and_excuses_no_other_site():
     judged = judge(GATES, PLAN, ("a", "b"), failing)
     assert judged.verdict is Verdict.FAIL
     assert "at b" in judged.sentence
+
+
+def test_a_baseline_that_asked_about_nobody_clears_nobody():
+    attempted = finding("a", Decimal("0.500"), FAIR)
+    fair, alone, blind = attempted.finding.outcome.measures
+    outcome = attempted.finding.outcome.model_copy(
+        update={"measures": (fair, alone, blind.model_copy(update={"members": 0}))}
+    )
+    judged = judge(
+        GATES, PLAN, ("a",), [Attempted(attempted.finding.model_copy(update={"outcome": outcome}), 1)]
+    )
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.sentence.endswith(f": {SHIFTED}")

@@ -157,8 +157,7 @@ def _changes(
     together, which only a vocabulary of calendar dates can say, and all but the first event's, which changes
     the time after that one.
     """
-    everybody = (*patients.members, *patients.held_out)
-    sexes = sorted({e.code for patient in everybody for e in patient.events if is_sex(e)})
+    sexes = sorted({e.code for patient in patients.evaluated for e in patient.events if is_sex(e)})
     known = [code for code in sexes if knows(target, code)]
     years = [sign * year for year in range(1, asked.years + 1) for sign in (-1, 1)]
 

@@ -12,6 +12,7 @@ random draw before training.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -25,10 +26,13 @@ from oathbound.audit.target import (
     AuditTest,
     Floats,
     RecordTarget,
+    ScoringTarget,
     Target,
+    Tokens,
     TokenScores,
     scoring,
 )
+from oathbound.audit.work import Done, each
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.catalogue import MEMBERSHIP_THREAT, REFERENCE_THREAT
 from oathbound.core.errors import Unavailable
@@ -43,6 +47,10 @@ _FLAT: Final = 1e-6
 
 _SURE: Final = -1e-6
 """The highest log-probability of which log-odds are taken: single precision knows no higher one below 0."""
+
+_TIER_0: Final = ("loss", "min-k", "min-k-plus-plus")
+_BLOCK: Final = 1024
+"""Patients whose tokens are in memory at once."""
 
 _METRICS: Final = ("auc", "tpr-at-1-percent", "tail")
 
@@ -75,7 +83,7 @@ class Membership:
         """Score every patient once, by the model and by each reference model."""
         before = target.tokens_pushed
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
-        people, boundary = (*patients.members, *patients.held_out), len(patients.members)
+        people, boundary = patients.evaluated, len(patients.members)
         by_name, own = examined(target, people)
         blind = {"records": record_scores(people, boundary, rng)}
         missing: list[Measure] = []
@@ -124,12 +132,29 @@ def _known(scores: Scores) -> Scores:
 def examined(target: Target, people: Sequence[Patient]) -> tuple[dict[str, Scores], Likelihood]:
     """Return the scores of tier 0 by name, and what tier 1 needs of the model."""
     if isinstance(target, RecordTarget):
-        logprob = target.record_logprobs(people)
+        blocks = (people[start : start + _BLOCK] for start in range(0, len(people), _BLOCK))
+        logprob = np.concatenate([target.record_logprobs(block) for block in blocks])
         return {"loss": logprob}, Likelihood(logprob, _log_odds(logprob))
     model = scoring(target)
-    scored = model.token_logprobs([model.tokenize(patient) for patient in people])
+    blocks = (people[start : start + _BLOCK] for start in range(0, len(people), _BLOCK))
+    pieces = (_packed([model.tokenize(patient) for patient in block]) for block in blocks)
+    done = list(each(model, _examined, pieces))
+    (*tier_0, logodds) = np.concatenate([np.zeros((len(_TIER_0) + 1, 0)), *done], axis=1)
+    scores = dict(zip(_TIER_0, tier_0, strict=True))
+    return scores, Likelihood(scores["loss"], logodds)
+
+
+def _packed(sequences: Sequence[Sequence[int]]) -> tuple[Tokens, Tokens]:
+    """Return the sequences one behind the other, and where each but the last ends."""
+    counts = [len(sequence) for sequence in sequences]
+    return np.fromiter(chain.from_iterable(sequences), np.int64), np.cumsum(counts[:-1], dtype=np.int64)
+
+
+def _examined(target: ScoringTarget, tokens: Tokens, ends: Tokens) -> Done:
+    """Return the scores of tier 0 in the order of `_TIER_0`, and the log-odds of tier 1."""
+    scored = target.token_logprobs([part.tolist() for part in np.split(tokens, ends)])
     scores = scores_of(scored)
-    return scores, Likelihood(scores["loss"], _mean_of_least(_log_odds(scored.logprob), scored, 1.0))
+    return *(scores[name] for name in _TIER_0), _mean_of_least(_log_odds(scored.logprob), scored, 1.0)
 
 
 def scores_of(scored: TokenScores) -> dict[str, Scores]:

@@ -125,11 +125,13 @@ def carriers(target: HasTokens, patients: Iterable[Patient], sensitive: Sensitiv
     stripped = {*sensitive.codes, *sensitive.implied_by}
     found = []
     for patient in patients:
-        cut = _cut(target, patient, stripped, sensitive.prompt_events)
-        if states.intersection(cut.continuation[: sensitive.horizon]):
-            length = len(cut.prompt) // LENGTH_BAND
-            stratum = (cut.static, cut.age, (length,))
-            found.append(Carrier(cut.prompt, cut.continuation, stratum, cut.age, cut.facts, cut.known))
+        parts = cut(target, patient, stripped, sensitive.prompt_events)
+        if states.intersection(parts.continuation[: sensitive.horizon]):
+            length = len(parts.prompt) // LENGTH_BAND
+            stratum = (parts.static, parts.age, (length,))
+            found.append(
+                Carrier(parts.prompt, parts.continuation, stratum, parts.age, parts.facts, parts.known)
+            )
     return found
 
 
@@ -198,7 +200,7 @@ def _emission_until(
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class Cut:
     """A record in two: the prompt, of which `static` and `age` are the first tokens, and what follows it.
 
     The prompt says the harmless `facts` and the `known` events.
@@ -212,7 +214,7 @@ class _Cut:
     continuation: tuple[int, ...]
 
 
-def _cut(target: HasTokens, patient: Patient, stripped: set[str], prompt_events: int) -> _Cut:
+def cut(target: HasTokens, patient: Patient, stripped: set[str], prompt_events: int) -> Cut:
     """Cut a record after its first `prompt_events` harmless events; with fewer, nothing follows the prompt.
 
     Codes in `stripped` are taken out of the static facts, and out of the events up to the last of the prompt,
@@ -234,7 +236,7 @@ def _cut(target: HasTokens, patient: Patient, stripped: set[str], prompt_events:
     else:
         prompt = record[:aged]
     age = record[len(static) : aged]
-    return _Cut(tuple(facts), tuple(known), static, age, prompt, record[len(prompt) :])
+    return Cut(tuple(facts), tuple(known), static, age, prompt, record[len(prompt) :])
 
 
 TEST: Final[AuditTest] = SensitiveDisclosure()

@@ -38,6 +38,9 @@ from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.finding import Measured
 from oathbound.core.patient import Patient
 
+_BLOCK: Final = 1024
+"""Patients whose continuations are in memory at once."""
+
 _TABLE: Final = 4096
 """The most tokens in one table of distances; 64 MiB. With more, patients are compared in two halves."""
 
@@ -69,20 +72,17 @@ class TrajectoryRecall:
             )
         sampler = _sampler(target)
         before = target.tokens_pushed
-        lexicon = lexicon_of(target, (*patients.members, *patients.held_out))
-        members, held_out = (
-            begun(target, lexicon, group, asked) for group in (patients.members, patients.held_out)
-        )
-        everybody = [*members, *held_out]
+        lexicon = lexicon_of(target, patients.evaluated)
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
-        said = continued(target, sampler, lexicon, everybody, asked=asked, rng=rng)
-        near = self._closeness(lexicon, [each.truth for each in everybody], said)
-        boundary = len(members)
+        members, held_out = (
+            self._compared(target, sampler, lexicon, group, asked=asked, rng=rng)
+            for group in (patients.members, patients.held_out)
+        )
         measures = tuple(
             excess(
                 score,
-                Group(near[score][:boundary], [each.stratum for each in members]),
-                Group(near[score][boundary:], [each.stratum for each in held_out]),
+                members[score],
+                held_out[score],
                 minimum=plan.minimum_patients,
                 strata="static facts, age band, prompt length; values with few patients merged",
             )
@@ -90,6 +90,27 @@ class TrajectoryRecall:
         )
         cost = published_cost(target.tokens_pushed - before, measures)
         return Measured(kind="measured", measures=measures, tokens=cost)
+
+    def _compared(
+        self,
+        target: HasTokens,
+        sampler: Samples,
+        lexicon: Lexicon,
+        patients: Sequence[Patient],
+        *,
+        asked: TrajectoryPlan,
+        rng: np.random.Generator,
+    ) -> dict[str, Group]:
+        """Return by score how close each patient's continuations come to the truth, and the stratum."""
+        near: dict[str, list[Floats]] = {score: [np.zeros(0)] for score in TRAJECTORY_SCORES}
+        strata: list[Stratum] = []
+        for start in range(0, len(patients), _BLOCK):
+            some = begun(target, lexicon, patients[start : start + _BLOCK], asked)
+            said = continued(target, sampler, lexicon, some, asked=asked, rng=rng)
+            for score, values in self._closeness(lexicon, [each.truth for each in some], said).items():
+                near[score].append(values)
+            strata += [each.stratum for each in some]
+        return {score: Group(np.concatenate(values), strata) for score, values in near.items()}
 
     def _closeness(
         self, lexicon: Lexicon, truths: Sequence[Trajectory], said: Sequence[Sequence[Trajectory]]

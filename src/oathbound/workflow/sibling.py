@@ -1,0 +1,129 @@
+"""Siblings of a study's model: other models by the same procedure, for the audit that plants patients.
+
+The procedure is the one of `train`, by its own code: the plan, the sampling, `Node` and what it clips,
+`DiscreteGaussian`, the ring, the messages, `Coordinator` and Adam. The accounting relies on the noise of
+`honest_shares` sites in a sum; so many nodes there are here, of which one has records, and the others have
+none and add their noise.
+
+Not the same: records are those of one site; there is one round; nothing is charged or logged, and a sibling
+lives in memory until the test that asked for it returns. It is as private as the study's own model, and its
+epsilon comes on top of what is charged (LIMITATIONS.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from oathbound.audit.adapters.own import target_of
+from oathbound.audit.target import Target
+from oathbound.core.canonical import digest
+from oathbound.core.errors import ProtocolRefused
+from oathbound.core.one_run import delta_of
+from oathbound.core.patient import Patient
+from oathbound.core.shape import Features, Vocabulary
+from oathbound.core.study import Policy
+from oathbound.hazmat.gaussian import DiscreteGaussian
+from oathbound.hazmat.ring import check_headroom
+from oathbound.models.family import Family
+from oathbound.models.model import Rows, flat, load_flat
+from oathbound.train.coordinator import Coordinator
+from oathbound.train.engines import local
+from oathbound.train.node import Node
+from oathbound.train.plan import Plan
+from oathbound.workflow.families import family_of
+from oathbound.workflow.train import Members
+
+_RUN = digest(b"oathbound/sibling")
+"""In the place of the checkpoint that a training starts from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """The procedure of a policy at one of its sites: `audit.catalog.canary.TrainsSiblings`."""
+
+    policy: Policy
+    site: str
+
+    @property
+    def delta(self) -> Decimal:
+        """The delta at which it is bounded."""
+        return delta_of(self.policy)
+
+    @property
+    def seen(self) -> Vocabulary | Features:
+        """What the model sees of a patient."""
+        return family_of(self.policy).encoder.seen
+
+    def untrained(self) -> Target:
+        """Return the model with its first weights."""
+        family = family_of(self.policy)
+        return target_of(family.model, family.encoder)
+
+    def trained(self, people: Sequence[Patient]) -> Target:
+        """Return a model that was trained on these people, all steps of the plan.
+
+        Raises `WrongInput` where their sum could wrap around the ring, `ProtocolRefused` where training
+        diverges, and what `family_of` raises.
+        """
+        family = family_of(self.policy)
+        plan = _plan_of(self.policy, self.site, flat(family.model).size, len(people))
+        rows = family.encoder.encode_all(people)
+        coordinator = Coordinator(plan=plan, run=_RUN, weights=flat(family.model))
+        nodes = {
+            name: _node(name, plan, family, rows if name == self.site else rows[:0]) for name in plan.sites
+        }
+        local.run(
+            coordinator,
+            nodes,
+            goes_on=lambda: not coordinator.finished,
+            save=lambda _snapshot: None,
+            on_progress=lambda _progress: None,
+        )
+        load_flat(family.model, coordinator.weights)
+        return target_of(family.model, family.encoder)
+
+
+class _Uncharged:
+    """A ledger in memory: nothing is charged to anybody, and still no attempt comes twice."""
+
+    def __init__(self) -> None:
+        self._highest = 0
+
+    def charge(self, attempt: int) -> None:
+        """Remember the attempt."""
+        if attempt <= self._highest:
+            raise ProtocolRefused("an attempt that was charged before")
+        self._highest = attempt
+
+    def highest(self) -> int:
+        """Return the highest attempt, 0 if none."""
+        return self._highest
+
+
+def _plan_of(policy: Policy, site: str, dimension: int, people: int) -> Plan:
+    """Return the study's plan with as many sites as the accounting relies on, this one first."""
+    plan = Plan.of(policy, dimension)
+    if plan.privacy is None:
+        return replace(plan, sites=(site,))
+    others = (each for each in plan.sites if each != site)
+    sites = (site, *others)[: plan.privacy.honest_shares]
+    check_headroom(
+        patients=people,
+        sampling_rate=plan.training.sampling_rate,
+        ring_norm=plan.training.ring_norm,
+        total_sigma=plan.privacy.share_sigma * Decimal(len(sites)).sqrt(),
+    )
+    return replace(plan, sites=sites)
+
+
+def _node(name: str, plan: Plan, family: Family, rows: Rows) -> Node:
+    return Node(
+        site=name,
+        run=_RUN,
+        plan=plan,
+        last_step=plan.training.steps,
+        model=family.model,
+        sampler=Members(rows),
+        ledger=_Uncharged(),
+        noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
+    )
