@@ -3,61 +3,30 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import groupby
-from typing import Final
 
 from markupsafe import Markup
 
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.finding import DidNotRun, Finding
 from oathbound.core.folder_audit import FolderAudit
-from oathbound.core.gates import BROKEN, EVERYWHERE, SHIFTED, Claim, Verdict, error_rate
-from oathbound.core.intervals import UNIT
+from oathbound.core.gates import BROKEN, EVERYWHERE, Claim, Verdict, error_rate
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Gate
 from oathbound.core.unjudged import Estimate, estimates
 from oathbound.evidence.verify import Verified
 from oathbound.report.figures import (
     STATES,
-    UNJUDGED,
-    Drawn,
-    Scale,
     axis,
     interval,
     interval_text,
     per_cent,
     statistic,
 )
+from oathbound.report.forest import Figure, figure_of, metric_of, scale_of
 from oathbound.report.ladder import Ladder, ladder
 from oathbound.report.limits import blind_part, tail_table
-from oathbound.report.tables import Place, Table, count, facts
-from oathbound.report.words import METRICS, OF_OTHER_TESTS, QUESTIONS, Metric
-
-_NO_GATE: Final = "no gate"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One claim or estimate as a line of a figure. `pooled` is the line over all sites."""
-
-    site: str
-    pooled: bool
-    figure: Markup
-    interval: str
-    patients: str
-    state: str
-    word: str
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """Claims about one gate, or estimates of a metric without one, on one axis, by the attacker's score."""
-
-    gate: Gate | None
-    metric: Metric
-    axis: Markup
-    scores: tuple[tuple[str, tuple[Row, ...]], ...]
+from oathbound.report.tables import Place, Table, facts
+from oathbound.report.words import QUESTIONS, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +78,7 @@ def _ground(gate: Gate, claims: list[Claim], sites: int) -> Ground:
     That is the worst failure, of any site; else what was not measured; else the claim over all sites that
     comes closest to the gate.
     """
-    metric = _metric(gate.test, gate.metric)
+    metric = metric_of(gate.test, gate.metric)
     failed = [claim for claim in claims if claim.state is Verdict.FAIL]
     missing = [claim for claim in claims if claim.estimate is None]
     if missing and not failed:
@@ -132,7 +101,7 @@ def _ground(gate: Gate, claims: list[Claim], sites: int) -> Ground:
         pooled = [claim for claim in claims if claim.site == EVERYWHERE]
         open_ = [claim for claim in pooled if claim.state is Verdict.INCONCLUSIVE]
         claim = max(open_ or pooled, key=lambda claim: claim.upper or Decimal(0))
-    scale = _scale(gate, metric, [claim])
+    scale = scale_of(gate, metric, [claim])
     return Ground(
         question=_question(gate.test),
         said=_said(claim, metric),
@@ -272,15 +241,24 @@ def _attack(
     blind = blind_part(found.latest, plan.minimum_patients, found.side)
     limit = next((gate.at_most for gate in gates if gate.metric == "excess"), None)
     metrics = dict.fromkeys(estimate.metric for estimate in ungated)
+    rungs = (plan.sensitive.ladder or ()) if plan.sensitive and test == "sensitive-disclosure" else ()
     return Attack(
         test=test,
         question=_question(test),
         threats=tuple(dict.fromkeys((f.threat.sees, f.threat.knows) for f in found.findings)),
         figures=(
-            *(_figure(test, gate.metric, gate, _of_gate(gate, claims), frozenset()) for gate in gates),
             *(
-                _figure(
-                    test, metric, None, [each for each in ungated if each.metric == metric], blind.shifted
+                figure_of(test, gate.metric, gate, _of_gate(gate, claims), shifted=frozenset(), order=rungs)
+                for gate in gates
+            ),
+            *(
+                figure_of(
+                    test,
+                    metric,
+                    None,
+                    [each for each in ungated if each.metric == metric],
+                    shifted=blind.shifted,
+                    order=rungs,
                 )
                 for metric in metrics
             ),
@@ -309,76 +287,5 @@ def _question(test: str) -> str:
     return QUESTIONS.get(test, f"What does the test {test} find?")
 
 
-def _metric(test: str, metric: str) -> Metric:
-    known = METRICS.get(metric)
-    if metric == "excess":
-        known = OF_OTHER_TESTS.get(test, known)
-    return known or Metric(metric, "", "", None)
-
-
 def _of_gate(gate: Gate, claims: Iterable[Claim]) -> list[Claim]:
     return [claim for claim in claims if (claim.test, claim.metric) == (gate.test, gate.metric)]
-
-
-def _figure(
-    test: str,
-    name: str,
-    gate: Gate | None,
-    own: Sequence[Claim] | Sequence[Estimate],
-    shifted: frozenset[str],
-) -> Figure:
-    metric = _metric(test, name)
-    scale = _scale(gate, metric, own)
-    ordered: list[Claim | Estimate] = sorted(own, key=lambda each: each.score)
-    return Figure(
-        gate=gate,
-        metric=metric,
-        axis=axis(scale, None if gate is None else gate.at_most),
-        scores=tuple(
-            (score, tuple(_row(each, scale, metric, shifted) for each in group))
-            for score, group in groupby(ordered, key=lambda each: each.score)
-        ),
-    )
-
-
-def _scale(gate: Gate | None, metric: Metric, drawn: Iterable[Drawn]) -> Scale:
-    shown = [end for each in drawn for end in (each.lower, each.estimate, each.upper) if end is not None]
-    if gate is not None:
-        shown += [gate.at_most, gate.at_most + UNIT]  # so that the axis goes on past the gate
-    if metric.chance is not None:
-        shown.append(metric.chance)
-    return Scale.over(shown or [Decimal(0)])
-
-
-def _row(each: Claim | Estimate, scale: Scale, metric: Metric, shifted: frozenset[str]) -> Row:
-    pooled = each.site == EVERYWHERE
-    # What would settle one site's claim matters to nobody: a pass does not need it.
-    alone = pooled or each.estimate is None
-    state, word, note = (
-        (each.state.value, STATES[each.state], each.note if alone else "")
-        if isinstance(each, Claim)
-        else _unjudged(each, metric, shifted)
-    )
-    return Row(
-        site=each.site,
-        pooled=pooled,
-        figure=interval(each, scale, chance=metric.chance),
-        interval=interval_text(each),
-        patients="—" if each.estimate is None else f"{count(each.members)} / {count(each.held_out)}",
-        state=state,
-        word=word,
-        note=note,
-    )
-
-
-def _unjudged(each: Estimate, metric: Metric, shifted: frozenset[str]) -> tuple[str, str, str]:
-    """Return the state of an estimate, in a word, and what is to be noted."""
-    if each.lower is None or each.upper is None:
-        return UNJUDGED, "no number", each.note
-    if each.site in shifted:
-        return Verdict.INCONCLUSIVE.value, STATES[Verdict.INCONCLUSIVE], SHIFTED
-    if metric.chance is None:
-        return UNJUDGED, _NO_GATE, ""
-    if each.lower > metric.chance:
-        return UNJUDGED, "above chance", ""
-    return UNJUDGED, "below chance" if each.upper < metric.chance else "chance is possible", ""

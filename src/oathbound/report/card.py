@@ -63,11 +63,11 @@ def audit_card(audit: FolderAudit, *, file_digest: str) -> str:
     """Return the section about an audit without a study; `file_digest` is the digest of its file."""
     attacks = audit_attacks(audit)
     rows = tuple(
-        (attack.test, f"{figure.metric.name} of {score}", row.interval, row.word)
+        (attack.test, f"{figure.metric.name} of {score.name}", row.interval, row.word)
         for attack in attacks
         for figure in attack.figures
-        for score, of_score in figure.scores
-        for row in of_score
+        for score in figure.scores
+        for row in score.rows
     )
     ladders = [attack.ladder.sentence for attack in attacks if attack.ladder]
     said = [f"- {each}" for attack in attacks for each in map(escaped, attack.blind)]

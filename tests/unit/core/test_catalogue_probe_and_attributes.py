@@ -46,6 +46,7 @@ def test_either_is_a_test_of_the_studies_that_plan_it():
     assert listed("embedding-probe", policy(sensitive=SENSITIVE)) is None
     assert listed("attribute-inference", policy(**ATTRIBUTES)).metrics == {"excess": {"sex", "race"}}
     assert listed("attribute-inference", policy(**PROBED)) is None
+    assert listed("embedding-probe", policy(**PROBED, **ATTRIBUTES)) == CATALOGUE["embedding-probe"]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ EXCESS = Excess(
 KINDS = {"auc": auc("0.6", "0.01"), "difference": DIFFERENCE, "rate": RATE, "excess": EXCESS}
 
 
-@pytest.mark.parametrize("kinds", permutations(KINDS, 2))
+@pytest.mark.parametrize("kinds", list(permutations(KINDS, 2)))
 def test_measures_of_two_kinds_have_no_mean(kinds):
     """The mean of an AUC and an excess would be a number, and would be held against a gate."""
     one, other = (KINDS[kind] for kind in kinds)

@@ -86,7 +86,8 @@ def test_where_the_groups_differ_by_themselves_nothing_is_above_chance(build):
     strong = build["auc"]("0.9")
     for estimate, word in (("0.505", "above chance"), ("0.70", "undecided")):
         audit = build["audit_of"](("membership", build["measured"](strong, build["baseline"](estimate))))
-        ((_, (row,)),) = audit_attacks(audit)[0].figures[0].scores
+        (score,) = audit_attacks(audit)[0].figures[0].scores
+        (row,) = score.rows
         assert row.word == word
         assert (row.note == SHIFTED) is (word == "undecided")
 
@@ -110,7 +111,7 @@ def test_an_excess_shows_both_means_and_its_interval(laddered):
 def test_a_measure_without_a_gate_has_an_interval_too(laddered):
     (figure,) = attack_of(attacks(laddered), "trajectory-recall").figures
     assert figure.gate is None
-    assert all(re.fullmatch(r"\S+ to \S+", row.interval) for row in figure.scores[0][1])
+    assert all(re.fullmatch(r"\S+ to \S+", row.interval) for row in figure.scores[0].rows)
 
 
 def test_the_page_without_a_study_says_first_that_there_is_no_verdict(alone):
