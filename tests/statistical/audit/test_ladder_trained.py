@@ -6,9 +6,8 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-import torch
+from planted import planted
 
-from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.catalog.sensitive_disclosure import disclosed
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import SensitiveSet
@@ -16,10 +15,8 @@ from oathbound.core.gates import Verdict
 from oathbound.core.ladder import levels, risk, sentence, state
 from oathbound.core.patient import Event, Patient
 from oathbound.core.rungs import ladder_of
-from oathbound.core.shape import EventTransformer as Shape
 from oathbound.core.shape import Vocabulary
 from oathbound.models.tokenizer import BIRTH, Tokenizer
-from oathbound.models.transformer import build, token_losses
 
 pytestmark = pytest.mark.statistical
 CODES = tuple(f"C{i}" for i in range(24))
@@ -60,23 +57,9 @@ MEMBERS, HELD_OUT = invented(0, 200, 1), invented(1000, 200, 2)
 
 def climbed(epochs):
     """Train a model of one layer on the members, and return its risk along the ladder."""
-    torch.set_num_threads(1)
-    shape = Shape(name="event-transformer", layers=1, width=64, heads=2, length=24, seed=1)
-    model = build(shape, TOKENIZER.size)
-    records = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(TOKENIZER.encode(patient, 24)) for patient in MEMBERS], batch_first=True
-    )
-    order = torch.Generator().manual_seed(1)
-    descent = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.99), fused=True)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(records), generator=order).split(40):
-            descent.zero_grad()
-            (
-                token_losses(model(records[rows]), records[rows]).sum() / (records[rows][:, 1:] != 0).sum()
-            ).backward()
-            descent.step()
+    target = planted(TOKENIZER, MEMBERS, length=24, epochs=epochs, seed=1, rate=0.01)
     found = disclosed(
-        EventTarget(model, TOKENIZER),
+        target,
         AuditedPatients(MEMBERS, HELD_OUT),
         SENSITIVE,
         ladder=LADDER,

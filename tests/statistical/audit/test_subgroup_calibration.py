@@ -16,9 +16,9 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
+from planted import planted
 from scipy import stats
 
-from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.catalog import rare_subgroup
 from oathbound.audit.catalog.membership import Membership, examined
 from oathbound.audit.catalog.rare_subgroup import TEST
@@ -30,9 +30,8 @@ from oathbound.core.audit_plan import AuditPlan, CodeGroup, GroupPlan, Sensitive
 from oathbound.core.finding import Auc, Excess
 from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool
-from oathbound.core.shape import EventTransformer, Vocabulary
+from oathbound.core.shape import Vocabulary
 from oathbound.models.tokenizer import BIRTH, Tokenizer
-from oathbound.models.transformer import build, token_losses
 
 pytestmark = pytest.mark.statistical
 log = logging.getLogger(__name__)
@@ -89,18 +88,8 @@ def one_thread():
 
 def learnt(often, *, seed):
     """A model of one layer that has read patients so many times: `often` has pairs of both."""
-    shape = EventTransformer(name="event-transformer", layers=1, width=64, heads=2, length=LENGTH, seed=seed)
-    model = build(shape, TOKENIZER.size)
-    read = [TOKENIZER.encode(patient, LENGTH) for patients, times in often for patient in patients * times]
-    records = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in read], batch_first=True)
-    order = torch.Generator().manual_seed(seed)
-    descent = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.99), fused=True)
-    for rows in torch.randperm(len(records), generator=order).split(40):
-        batch = records[rows]
-        descent.zero_grad()
-        (token_losses(model(batch), batch).sum() / (batch[:, 1:] != 0).sum()).backward()
-        descent.step()
-    return EventTarget(model, TOKENIZER)
+    read = [patient for patients, times in often for patient in patients * times]
+    return planted(TOKENIZER, read, length=LENGTH, epochs=1, seed=seed, rate=0.01)
 
 
 def ends(measure, alpha=ALPHA):

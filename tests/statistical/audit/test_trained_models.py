@@ -15,10 +15,9 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-import torch
+from planted import planted
 from scipy import stats
 
-from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.catalog import membership, sensitive_disclosure
 from oathbound.audit.catalog.membership import scores_of
 from oathbound.audit.catalog.sensitive_disclosure import carriers
@@ -39,11 +38,9 @@ from oathbound.core.gates import Attempted, Verdict, judge
 from oathbound.core.intervals import normal
 from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool
-from oathbound.core.shape import EventTransformer as Shape
 from oathbound.core.shape import Vocabulary
 from oathbound.core.study import Gate
 from oathbound.models.tokenizer import BIRTH, Tokenizer
-from oathbound.models.transformer import build, token_losses
 
 pytestmark = pytest.mark.statistical
 log = logging.getLogger(__name__)
@@ -90,24 +87,7 @@ def person(number, rng, events, carriers):
 
 
 def learnt(patients, *, epochs, seed):
-    """A model of one layer that has read `patients` so many times."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more would not help so small a model
-    shape = Shape(name="event-transformer", layers=1, width=64, heads=2, length=LENGTH, seed=seed)
-    model = build(shape, TOKENIZER.size)
-    records = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(TOKENIZER.encode(patient, LENGTH)) for patient in patients], batch_first=True
-    )
-    order = torch.Generator().manual_seed(seed)
-    descent = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.99), fused=True)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(records), generator=order).split(40):
-            batch = records[rows]
-            descent.zero_grad()
-            (token_losses(model(batch), batch).sum() / (batch[:, 1:] != 0).sum()).backward()
-            descent.step()
-    torch.set_num_threads(threads)
-    return EventTarget(model, TOKENIZER)
+    return planted(TOKENIZER, patients, length=LENGTH, epochs=epochs, seed=seed, rate=0.01)
 
 
 def verdict(findings, gates):

@@ -13,10 +13,9 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-import torch
+from planted import planted
 from scipy import stats
 
-from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.catalog.trajectory_recall import TEST, TrajectoryRecall, begun, continued
 from oathbound.audit.statistics import Group, excess, standardised_difference
 from oathbound.audit.target import AuditedPatients
@@ -25,10 +24,8 @@ from oathbound.core.audit_plan import AuditPlan, TrajectoryPlan
 from oathbound.core.finding import Excess
 from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool
-from oathbound.core.shape import EventTransformer as Shape
 from oathbound.core.shape import Vocabulary
 from oathbound.models.tokenizer import BIRTH, Tokenizer
-from oathbound.models.transformer import build, token_losses
 
 pytestmark = pytest.mark.statistical
 log = logging.getLogger(__name__)
@@ -70,22 +67,7 @@ def person(number, rng):
 
 
 def learnt(patients, *, epochs, seed):
-    """A model of one layer that has read `patients` so many times."""
-    torch.set_num_threads(1)
-    shape = Shape(name="event-transformer", layers=1, width=64, heads=2, length=LENGTH, seed=seed)
-    model = build(shape, TOKENIZER.size)
-    records = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(TOKENIZER.encode(patient, LENGTH)) for patient in patients], batch_first=True
-    )
-    order = torch.Generator().manual_seed(seed)
-    descent = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.9, 0.99), fused=True)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(records), generator=order).split(40):
-            batch = records[rows]
-            descent.zero_grad()
-            (token_losses(model(batch), batch).sum() / (batch[:, 1:] != 0).sum()).backward()
-            descent.step()
-    return EventTarget(model, TOKENIZER)
+    return planted(TOKENIZER, patients, length=LENGTH, epochs=epochs, seed=seed, rate=0.01)
 
 
 class Strangers:

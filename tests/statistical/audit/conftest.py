@@ -1,0 +1,6 @@
+"""What several tests of this folder share."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
