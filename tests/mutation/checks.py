@@ -106,8 +106,8 @@ def _within_statement(statement: ast.stmt, function: Function, asked: set[str]) 
     if isinstance(statement, (ast.If, ast.While)):
         yield from _parts(statement, "test")
     elif isinstance(statement, ast.Assign):
-        if asked & {target.id for target in statement.targets if isinstance(target, ast.Name)}:
-            yield from _parts(statement, "value")
+        asks = bool(asked & {target.id for target in statement.targets if isinstance(target, ast.Name)})
+        yield from _parts(statement, "value") if asks else _filters(statement.value)
     elif isinstance(statement, ast.Return) and statement.value is not None:
         is_condition = isinstance(function.returns, ast.Name) and function.returns.id == "bool"
         yield from _parts(statement, "value") if is_condition else _filters(statement.value)

@@ -23,7 +23,7 @@ from oathbound.audit.target import AuditedPatients, AuditTest, Target
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.canonical import digest_of
 from oathbound.core.catalogue import is_whole, listed
-from oathbound.core.errors import OathboundError
+from oathbound.core.errors import Halted, OathboundError
 from oathbound.core.finding import DidNotRun, Finding, Measured, Threat, audit_seed
 from oathbound.core.record import Digest, Name
 from oathbound.core.study import Policy
@@ -75,7 +75,7 @@ def run_battery(
     `siblings` trains siblings of the model, and is needed where the policy plants canaries.
 
     Errors that oathbound foresees become the reason of a `DidNotRun`, as does a finding that is not all that
-    its test measures; any other is raised.
+    its test measures; `Halted`, which is about the machine, and any other are raised.
     """
     tests = {**brought, **CATALOGUE}
     if refers_to is not None:
@@ -156,6 +156,8 @@ def _incoherence(target: Target, patients: AuditedPatients) -> str:
     probed = [*patients.members[:_PROBED], *patients.held_out[:_PROBED]]
     try:
         check_coherent(target, probed)
+    except Halted:
+        raise
     except OathboundError as error:
         return error.message
     return ""
@@ -166,6 +168,8 @@ def _outcome(
 ) -> Measured | DidNotRun:
     try:
         return test.run(target, patients, plan, bytes.fromhex(seed.removeprefix("sha256:")))
+    except Halted:  # a machine that failed is no finding about a model
+        raise
     except OathboundError as error:
         return _not_run(error.message)
 

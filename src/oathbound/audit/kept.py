@@ -1,12 +1,17 @@
 """What a model has answered, kept until the audit ends: after a kill nothing is asked, or computed, twice.
 
 Two files in a folder, both 0600: a run key, and one line an answer. A line names its request by an HMAC
-under the run key, so that who finds the lines alone cannot guess which records were asked about; no prompt is
-in it. A second HMAC covers the line: one that is torn or damaged counts as not there, and is asked again.
+under the run key, and holds the answer encrypted under it (ChaCha20-Poly1305, RFC 8439, a random nonce a
+line, the name as associated data): an answer is what a model said of a patient, and whoever has the model and
+a guess at the record would know it again. A line that is torn or damaged counts as not there, and is asked
+again.
 
-When an audit ends, both files go, the key first.
+When an audit ends, both files go, the key first: what a disk may still hold of the lines then says nothing.
 """
 
+import base64
+import binascii
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -17,7 +22,10 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, Final, Self
 
-from oathbound.core.errors import Unavailable
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from oathbound.core.errors import Halted, Unavailable
 
 KEY: Final = ".audit-key"
 ANSWERS: Final = ".audit-answers"
@@ -26,31 +34,34 @@ _KEY_BYTES: Final = 32
 _MAC: Final = 64
 """Hexadecimal digits of an HMAC-SHA-256."""
 
+_NONCE: Final = 12
+
 Numbers = list[list[float]]
 """What is kept of an answer; a reader of answers decides what the rows are."""
 
 
 class Answers:
-    """The answers of one audit. `Unavailable` where the folder cannot be written, or is another audit's."""
+    """The answers of one audit, which `label` tells from others in the folder.
 
-    def __init__(self, folder: Path) -> None:
-        self._paths = folder / KEY, folder / ANSWERS
+    `Unavailable` where the folder cannot be written, or the same audit is at work in it already.
+    """
+
+    def __init__(self, folder: Path, label: str = "") -> None:
+        ending = f"-{label}" if label else ""
+        self._paths = folder / f"{KEY}{ending}", folder / f"{ANSWERS}{ending}"
         self._asked: Counter[bytes] = Counter()
         try:
-            self._file = _private(folder / ANSWERS)
+            self._file = _private(self._paths[1])
         except OSError as error:
-            raise Unavailable(
-                f"answers cannot be kept in {folder}: {error.strerror}", hint="give -o in a folder of yours"
-            ) from None
+            raise _not_kept(folder, error) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._key, fresh = _run_key(folder / KEY)
+            key, fresh = _run_key(self._paths[0])
         except OSError as error:
             self._file.close()
-            raise Unavailable(
-                f"the answers in {folder} are not to be had: {error.strerror}",
-                hint="does another audit run there?",
-            ) from None
+            raise _not_kept(folder, error) from None
+        self._names, sealed = (hmac.digest(key, use, "sha256") for use in (b"names", b"answers"))
+        self._seal = ChaCha20Poly1305(sealed)
         self._places = {} if fresh else self._whole_lines()
         if fresh:
             self._file.truncate(0)  # of a key that is gone
@@ -77,22 +88,22 @@ class Answers:
         if place is None:
             return None
         self._file.seek(place)
-        line = self._file.readline()
-        if not self._is_whole(line):
-            return None
-        answer: Numbers = json.loads(line[_MAC + 1 : -_MAC - 2])
-        return answer
+        return self._opened(self._file.readline())
 
     def keep(self, name: bytes, answer: Numbers) -> None:
-        """Append an answer; `Unavailable` where the disk is full."""
+        """Append an answer; `Halted` where the disk is full."""
+        nonce = secrets.token_bytes(_NONCE)
         said = json.dumps(answer, separators=(",", ":")).encode()
-        line = b"%b %b %b\n" % (name, said, self._mac(b"line", name, said))
+        sealed = base64.b64encode(nonce + self._seal.encrypt(nonce, said, name))
         try:
             self._places[name] = self._file.seek(0, os.SEEK_END)
-            self._file.write(line)
+            self._file.write(b"%b %b\n" % (name, sealed))
             self._file.flush()
         except OSError as error:
-            raise Unavailable(f"answers cannot be kept: {error.strerror}", hint="make room") from None
+            raise Halted(
+                f"answers cannot be kept: {error.strerror}",
+                hint="make room, and run the same command again: nothing that was done is lost",
+            ) from None
 
     def forget(self) -> None:
         """Remove the key and the answers: the audit has ended."""
@@ -106,20 +117,37 @@ class Answers:
             if not line.endswith(b"\n"):
                 self._file.truncate(place)
                 break
-            if self._is_whole(line):
+            if self._opened(line) is not None:
                 places[line[:_MAC]] = place
             place += len(line)
         return places
 
-    def _is_whole(self, line: bytes) -> bool:
-        name, said, mac = line[:_MAC], line[_MAC + 1 : -_MAC - 2], line[-_MAC - 1 : -1]
-        return len(line) > 2 * _MAC + 2 and hmac.compare_digest(mac, self._mac(b"line", name, said))
+    def _opened(self, line: bytes) -> Numbers | None:
+        """Return the answer in a line; none where it is damaged, or another run's."""
+        name, _, sealed = line.rstrip(b"\n").partition(b" ")
+        try:
+            data = base64.b64decode(sealed, validate=True)
+            answer: Numbers = json.loads(self._seal.decrypt(data[:_NONCE], data[_NONCE:], name))
+        except (InvalidTag, binascii.Error, ValueError):
+            return None
+        return answer
 
     def _mac(self, *parts: bytes) -> bytes:
-        mac = hmac.new(self._key, digestmod=hashlib.sha256)
+        mac = hmac.new(self._names, digestmod=hashlib.sha256)
         for part in parts:
             mac.update(len(part).to_bytes(8) + part)
         return mac.hexdigest().encode()
+
+
+def _not_kept(folder: Path, error: OSError) -> Unavailable:
+    if error.errno == errno.EWOULDBLOCK:
+        return Unavailable(
+            f"the same audit is at work in {folder} already", hint="wait for it, or write to another file"
+        )
+    return Unavailable(
+        f"answers cannot be kept in {folder}: {error.strerror}",
+        hint="give -o in a folder of yours, with room",
+    )
 
 
 def _run_key(path: Path) -> tuple[bytes, bool]:
@@ -138,5 +166,8 @@ def _run_key(path: Path) -> tuple[bytes, bool]:
 def _private(path: Path) -> IO[bytes]:
     """Open a file to read and write, made if need be, that nobody else may read and no link leads to."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    if os.fstat(descriptor).st_nlink != 1:
+        os.close(descriptor)
+        raise OSError(errno.EMLINK, "a link leads to another file")
     os.fchmod(descriptor, 0o600)
     return os.fdopen(descriptor, "r+b")

@@ -1,7 +1,8 @@
 """What an audit will cost: every test is run on a few of the patients, and its cost scaled up.
 
 The few are a random draw, in which those who state a sensitive code are as many of all as among everybody:
-nearly all of the cost is theirs. What the tests find on the few is thrown away unseen.
+nearly all of the cost is theirs. There are more of them as long as a test is done with them soon. What the
+tests find on the few is thrown away unseen.
 """
 
 import math
@@ -11,22 +12,29 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oathbound.audit.battery import CATALOGUE
+from oathbound.audit.coherence import check_coherent
 from oathbound.audit.target import AuditedPatients, Target
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.errors import OathboundError
 from oathbound.core.patient import Patient
 
-_TRIED: Final = 256
-"""Members, and held-out patients, that a price is made from."""
+_TRIED: Final = (16, 64, 256)
+"""Members, and held-out patients, that a price is made from: more, while a test takes a few seconds."""
 
-_CARRIERS: Final = 32
-"""Of them, those who state a sensitive code, if a quarter of the patients has so many."""
+_SOON: Final = 3.0
+"""Seconds: a test that takes longer is not tried on more."""
 
-_MOST: Final = 0.25
+_CARRIERS: Final = 8
+"""Those who state a sensitive code among the fewest that are tried, if there are so many."""
+
+BEFORE: Final = "before-the-tests"
+"""What is said in the place of a test of the time until the first one: reading, comparing, coherence."""
 
 _SEED: Final = 11
+_PROBED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +50,60 @@ class TestPrice:
     reason: str = ""
 
 
-def prices(target: Target, patients: AuditedPatients, plan: AuditPlan) -> Iterator[TestPrice]:
-    """Yield the price of every test, in order of name."""
-    rng = np.random.default_rng(_SEED)
-    codes = frozenset(plan.sensitive.codes if plan.sensitive else ())
-    drawn = {
-        name: _few(group, codes, rng)
-        for name in ("members", "held_out", "reference")
-        if (group := getattr(patients, name))
-    }
-    few = AuditedPatients(**drawn)
-    times = len(patients.evaluated) / len(few.evaluated)
+def prices(
+    target: Target, patients: AuditedPatients, plan: AuditPlan, *, began: float
+) -> Iterator[TestPrice]:
+    """Yield the price of what comes before the tests, begun at `time.perf_counter` `began`, and of each."""
+    tokens = target.tokens_pushed
+    check_coherent(target, [*patients.members[:_PROBED], *patients.held_out[:_PROBED]])
+    yield TestPrice(BEFORE, target.tokens_pushed - tokens, time.perf_counter() - began)
+    draw = _Draw(patients, frozenset(plan.sensitive.codes if plan.sensitive else ()))
     for name in sorted(CATALOGUE):
-        tokens, began = target.tokens_pushed, time.perf_counter()
-        reason = ""
-        try:
-            CATALOGUE[name].run(target, few, plan, _SEED.to_bytes(32))
-        except OathboundError as error:
-            reason = error.message
-        yield TestPrice(
-            name,
-            math.ceil((target.tokens_pushed - tokens) * times),
-            (time.perf_counter() - began) * times,
-            reason,
+        price = None
+        for size in _TRIED:
+            few = draw.few(size)
+            price = _price(name, target, few, plan, times=len(patients.evaluated) / len(few.evaluated))
+            done = len(few.evaluated) == len(patients.evaluated)
+            if done or price.reason or price.seconds > _SOON * len(patients.evaluated) / len(few.evaluated):
+                break
+        if price is not None:
+            yield price
+
+
+def _price(name: str, target: Target, few: AuditedPatients, plan: AuditPlan, *, times: float) -> TestPrice:
+    tokens, began, reason = target.tokens_pushed, time.perf_counter(), ""
+    try:
+        CATALOGUE[name].run(target, few, plan, _SEED.to_bytes(32))
+    except OathboundError as error:
+        reason = error.message
+    seconds = time.perf_counter() - began
+    return TestPrice(name, math.ceil((target.tokens_pushed - tokens) * times), seconds * times, reason)
+
+
+class _Draw:
+    """A random order of the patients, those who state a code and the others each by themselves."""
+
+    def __init__(self, patients: AuditedPatients, codes: frozenset[str]) -> None:
+        self._rng = np.random.default_rng(_SEED)
+        self._codes = codes
+        self._groups = {
+            name: (group, self._order(group))
+            for name in ("members", "held_out", "reference")
+            if (group := getattr(patients, name))
+        }
+
+    def _order(self, group: Sequence[Patient]) -> list[NDArray[np.int64]]:
+        states = np.fromiter(
+            (any(event.code in self._codes for event in patient.events) for patient in group), bool
         )
+        return [self._rng.permutation(np.flatnonzero(each)) for each in (states, ~states)]
+
+    def few(self, size: int) -> AuditedPatients:
+        """Return about so many of each part, with as large a share of those who state a code."""
+        return AuditedPatients(**{name: _few(*group, size) for name, group in self._groups.items()})
 
 
-def _few(group: Sequence[Patient], codes: frozenset[str], rng: np.random.Generator) -> Sequence[Patient]:
-    """Return a random draw, with as large a share of those who state a code and of the others."""
-    states = np.fromiter((any(event.code in codes for event in patient.events) for patient in group), bool)
-    share = min(
-        max(_TRIED / len(group), _CARRIERS / max(int(states.sum()), 1)), max(_MOST, _TRIED / len(group)), 1.0
-    )
-    places = [rng.permutation(np.flatnonzero(each)) for each in (states, ~states)]
-    taken = np.concatenate([each[: math.ceil(share * each.size)] for each in places])
-    return tuple(group[int(place)] for place in np.sort(taken))
+def _few(group: Sequence[Patient], order: Sequence[NDArray[np.int64]], size: int) -> Sequence[Patient]:
+    share = min(max(size / len(group), _CARRIERS / max(order[0].size, 1)), 1.0)
+    places = np.concatenate([each[: math.ceil(share * each.size)] for each in order])
+    return tuple(group[int(place)] for place in np.sort(places))

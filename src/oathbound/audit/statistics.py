@@ -80,13 +80,22 @@ def auc(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Auc |
     )
 
 
-def baseline(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Baseline | NotMeasurable:
-    """Return the AUC of an attacker who never asked the model."""
+def baseline(
+    score: str, members: Scores, held_out: Scores, *, minimum: int, halves_of: tuple[int, int] | None = None
+) -> Baseline | NotMeasurable:
+    """Return the AUC of an attacker who never asked the model.
+
+    Of half of the patients, the published counts are those of the rounded whole, `halves_of`: the true count
+    of a half would tell that of the whole to within two.
+    """
     area = auc(score, members, held_out, minimum=minimum)
     if isinstance(area, NotMeasurable):
         return area.model_copy(update={"metric": "baseline"})
-    facts = {name: getattr(area, name) for name in Auc.model_fields}
-    return Baseline(**facts | {"kind": "baseline"})
+    facts = {name: getattr(area, name) for name in Auc.model_fields} | {"kind": "baseline"}
+    if halves_of is not None:
+        whole = map(_rounded, halves_of)
+        facts |= dict(zip(("members", "held_out"), (_rounded(n // 2) for n in whole), strict=True))
+    return Baseline(**facts)
 
 
 def auc_difference(
@@ -253,15 +262,17 @@ def standardised_difference(members: Group, held_out: Group) -> tuple[float, flo
     """Return the difference of means, its standard error, and the standardised held-out mean."""
     n = len(members.values)
     expected = np.empty(n)
-    twins_variance = 0.0
+    pooled_variance = twins_variance = 0.0
     for own, twins in _cells(members.strata, held_out.strata):
         values = held_out.values[twins]
         expected[own] = values.mean()
         alike = np.concatenate([values, members.values[own]])
         variance = alike.var(ddof=1) if len(values) == 1 else max(values.var(ddof=1), alike.var(ddof=1))
         twins_variance += (len(own) / n) ** 2 * float(variance) / len(twins)
+        pooled_variance += len(own) / n * float(alike.var(ddof=1))
     differences = members.values - expected
-    error = math.sqrt(float(differences.var(ddof=1)) / n + twins_variance)
+    # Forty members often hold none of the few whom the model answers otherwise; held-out patients show them.
+    error = math.sqrt(max(float(differences.var(ddof=1)), pooled_variance) / n + twins_variance)
     return float(differences.mean()), error, float(expected.mean())
 
 

@@ -11,12 +11,16 @@ attribute `work` has its pieces done as that says; any other has them done here,
 
 import dataclasses
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -26,13 +30,13 @@ import torch
 from oathbound import __version__
 from oathbound.audit.kept import Answers
 from oathbound.audit.target import Floats, HasTokens
-from oathbound.core.errors import Unavailable
+from oathbound.core.errors import Halted, OathboundError, Unavailable, WrongInput
 
 Done = tuple[Floats, ...]
 """What comes of a piece: arrays of float64 of any shape."""
 
 Do = Callable[..., Done]
-Opener = Callable[..., object]
+Opener = Callable[..., tuple[Any, str]]
 
 _AHEAD: Final = 2
 """Pieces that wait for each process, so that none is idle while results are taken."""
@@ -68,8 +72,8 @@ class Works(HasTokens, Protocol):
 def each(target: HasTokens, do: Do, pieces: Iterable[tuple[Any, ...]]) -> Iterator[Done]:
     """Yield what `do` makes of every piece, in order; the cost is counted as if all was done here, now.
 
-    Arguments of a piece are integers, text, arrays, and tuples or data classes of those. Raises `Unavailable`
-    where a process ended, or results cannot be kept; and what `do` raises.
+    Arguments of a piece are integers, text, arrays, and tuples or data classes of those. Raises `Halted`
+    where a process ended, memory was not enough, or results cannot be kept; and what `do` raises.
     """
     if not isinstance(target, Works) or target.work == HERE:
         yield from (do(target, *piece) for piece in pieces)
@@ -88,9 +92,8 @@ def each(target: HasTokens, do: Do, pieces: Iterable[tuple[Any, ...]]) -> Iterat
         elif work.pool is not None:
             waiting.append((name, _submitted(work.pool, do, piece), 0))
         else:
-            before = target.tokens_pushed
-            done = do(target, *piece)
-            cost, target.tokens_pushed = target.tokens_pushed - before, before
+            done, cost = _did(target, do, piece)
+            target.tokens_pushed -= cost  # it is counted when it is taken
             _keep(work, name, done, cost)
             waiting.append((b"", done, cost))
         if len(waiting) >= most:
@@ -112,22 +115,30 @@ ALONE: Final = Machine()
 
 @contextmanager
 def working(
-    target: object, model: str, *, keep: Path, machine: Machine, opener: Opener, arguments: tuple[Any, ...]
+    target: object,
+    model: str,
+    *,
+    keep: Path,
+    label: str = "",
+    machine: Machine,
+    opener: Opener,
+    arguments: tuple[Any, ...],
 ) -> Iterator[None]:
     """Have an audit's work done by the machine, and what was done kept in the folder until the audit ends.
 
-    `model` is the digest of the model; `opener`, a function of a module, gives it from `arguments` in another
-    process. A model that sees records as a whole answers in no time, and needs none of this.
+    `model` is the digest of the model; `opener`, a function of a module, gives model and digest from
+    `arguments` in another process. `label` tells the audit from others in the folder. A model that sees
+    records as a whole answers in no time, and needs none of this.
     """
     if not isinstance(target, Works):
         yield
         return
     place(target, machine.device)
     with ExitStack() as stack:
-        kept = stack.enter_context(Answers(keep))
+        kept = stack.enter_context(Answers(keep, label))
         pool = None
         if machine.processes > 1:
-            pool = stack.enter_context(processes(machine, opener, arguments))
+            pool = stack.enter_context(processes(machine, model, opener, arguments))
         target.work = Work(model, kept, pool)
         yield
         kept.forget()
@@ -145,6 +156,19 @@ def _taken(
         _keep(work, name, result, cost)
     target.tokens_pushed += cost
     return result
+
+
+def _did(target: HasTokens, do: Do, piece: tuple[Any, ...]) -> tuple[Done, int]:
+    """Return what `do` makes of a piece, and what it cost."""
+    before = target.tokens_pushed
+    try:
+        done = do(target, *piece)
+    except torch.OutOfMemoryError:
+        raise Halted(
+            "the memory of the device is not enough",
+            hint="fewer --processes, or --device cpu: nothing that was done is lost",
+        ) from None
+    return done, target.tokens_pushed - before
 
 
 def _keep(work: Work, name: bytes, done: Done, cost: int) -> None:
@@ -184,32 +208,59 @@ def _flat(value: Any) -> Iterator[bytes]:
 # What follows is about other processes. They are of this machine and talk through pipes: the object
 # collectives of torch.distributed unpickle whatever a peer on the network sends (decision 17).
 
-_opened: list[Any] = []
-"""In a process of a pool: the model, once it has been opened."""
+_opened: list[HasTokens | OathboundError] = []
+"""In a process of a pool: the model, once it has been opened, or why it could not be."""
 
 
 @contextmanager
-def processes(machine: Machine, opener: Opener, arguments: tuple[Any, ...]) -> Iterator[Pool]:
-    """Start processes that each open the model; of a machine with GPUs, each on the next of these."""
+def processes(machine: Machine, model: str, opener: Opener, arguments: tuple[Any, ...]) -> Iterator[Pool]:
+    """Start processes that each open the model; of a machine with GPUs, each on the next of these.
+
+    They end with this process, however it ends: each watches a pipe that this one alone holds open.
+    """
     count = machine.processes
     threads = max(torch.get_num_threads() // count, 1)
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
     places = context.SimpleQueue()
     for number in range(count):
         places.put(number)
-    begun = places, threads, machine.device, opener, arguments
+    ended, alive = context.Pipe(duplex=False)
+    begun = ended, places, threads, machine.device, model, opener, arguments
     executor = ProcessPoolExecutor(count, context, _begin, begun)
     try:
         yield Pool(executor, count)
     finally:
+        alive.close()
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(places: Any, threads: int, device: str, opener: Opener, arguments: tuple[Any, ...]) -> None:
+def _begin(  # noqa: PLR0917 - what a pool gives its processes stands in a row
+    ended: Connection,
+    places: Any,
+    threads: int,
+    device: str,
+    model: str,
+    opener: Opener,
+    arguments: tuple[Any, ...],
+) -> None:
+    """Open the model in a process of a pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever pressed a key is told once, by the parent
+    threading.Thread(target=_end_with, args=(ended,), daemon=True).start()
     torch.set_num_threads(threads)
-    target = opener(*arguments)
-    place(target, device, places.get())
+    try:
+        target, digest = opener(*arguments)
+        if digest != model:
+            raise WrongInput("the model's folder changed during the audit", hint="audit what does not change")
+        place(target, device, places.get())
+    except OathboundError as error:
+        target = error
     _opened.append(target)
+
+
+def _end_with(ended: Connection) -> None:
+    """Wait until the parent has ended, or has done with this process, and end."""
+    ended.poll(None)
+    os._exit(1)
 
 
 @runtime_checkable
@@ -233,9 +284,9 @@ def place(target: object, device: str, number: int = 0) -> None:
 
 def _perform(do: Do, piece: tuple[Any, ...]) -> tuple[Done, int]:
     (target,) = _opened
-    before = target.tokens_pushed
-    done = do(target, *piece)
-    return done, target.tokens_pushed - before
+    if isinstance(target, OathboundError):
+        raise target
+    return _did(target, do, piece)
 
 
 def _submitted(pool: Pool, do: Do, piece: tuple[Any, ...]) -> Future[tuple[Done, int]]:
@@ -245,8 +296,8 @@ def _submitted(pool: Pool, do: Do, piece: tuple[Any, ...]) -> Future[tuple[Done,
         raise _ended() from None
 
 
-def _ended() -> Unavailable:
-    return Unavailable(
+def _ended() -> Halted:
+    return Halted(
         "a process of the audit ended before its work was done",
-        hint="was the memory enough? begin again with fewer processes: nothing that was done is lost",
+        hint="was the memory enough? run it again with fewer --processes: nothing that was done is lost",
     )

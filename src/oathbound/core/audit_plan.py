@@ -182,10 +182,18 @@ class AuditPlan(Record):
     )
 
     @model_validator(mode="after")
-    def _attributes_have_one_name_each(self) -> Self:
+    def _numbers_do_not_tell_of_each_other(self) -> Self:
+        """Two counts of nearly the same people differ by those few who are in one of them alone."""
         names = [attribute.name for attribute in self.attributes or ()]
         if len(set(names)) < len(names):
             raise ValueError("attributes: two have one name")
+        candidates = [code for attribute in self.attributes or () for code in attribute.codes]
+        if len(set(candidates)) < len(candidates):
+            raise ValueError("attributes: two share a code, so their numbers would tell who has the others")
+        listed = {code for group in (self.groups.listed if self.groups else ()) for code in group.codes}
+        others = {*candidates, *(self.sensitive.codes if self.sensitive else ())}
+        if listed & others:
+            raise ValueError("groups: a listed code is sensitive too, or of an attribute: count it once")
         return self
 
 

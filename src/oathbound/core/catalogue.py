@@ -171,9 +171,9 @@ def is_whole(finding: Finding, policy: Policy) -> bool:
 
     Its attacker must be the test's own, in the test's own words.
     """
-    if isinstance(finding.outcome, DidNotRun):
-        return True
     own = listed(finding.test, policy)
+    if isinstance(finding.outcome, DidNotRun):
+        return own is not None or any(gate.test == finding.test for gate in policy.gates)
     if own is None or finding.version != own.version or own.threat not in {None, finding.threat}:
         return False
     plan = policy.audit.canaries

@@ -4,6 +4,7 @@
     ├── WrongInput            2    a command line, study, key, record or model file is wrong or unreadable
     ├── NothingExamined       3    an empty cohort, no gates, no tests
     ├── Unavailable           4    not possible on this machine, now
+    │   └── Halted                 work that goes on when the machine is mended
     ├── Refused               5    consent, budget or policy says no, before records are used
     │   ├── ConsentRefused
     │   ├── BudgetRefused          facts: `needed`, `allowed`
@@ -48,6 +49,10 @@ class Unavailable(OathboundError):
     """It cannot be done on this machine, now."""
 
     exit = Exit.UNAVAILABLE
+
+
+class Halted(Unavailable):
+    """The machine failed in the middle of work: no answer about a model, and what was done is kept."""
 
 
 class Refused(OathboundError):

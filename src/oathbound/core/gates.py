@@ -15,7 +15,7 @@ It is one long file so that the verdict can be read, and attacked, in one place.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from enum import Enum
@@ -59,10 +59,19 @@ TAIL_HELD_OUT: Final = 437
 SHIFTED: Final = "cannot separate shift from memorisation"
 """What is said where an attacker who never asked the model tells members from held-out patients."""
 
+UNTRIED: Final = "nobody tried whether members and held-out patients differ by themselves"
+"""What is said where no baseline was measured: a pass would rest on a draw that nobody looked at."""
+
 EVERYWHERE: Final = "all sites"
 
 BROKEN: Final = "one-run"
 """The metric of a claim that the training procedure broke its promise: it fails, or there is none."""
+
+_ANSWERED: Final = frozenset({"attribute-inference"})
+"""Tests of excess whose quantity is how often an answer among a few is right: wrong answers tell, too."""
+
+_TRIES: Final = "membership"
+"""The test that every study runs, and that has baselines."""
 
 _CHANCE: Final = Decimal("0.5")
 
@@ -190,6 +199,14 @@ class _Question:
     sites: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubted:
+    """Sites whose groups somebody tells apart who never asked the model; and those where nobody tried."""
+
+    shifted: frozenset[str]
+    untried: frozenset[str]
+
+
 class _Round:
     """What is known after attempt `number`: the findings of the latest attempt so far, by test and site."""
 
@@ -215,15 +232,13 @@ class _Round:
 
     def judge(self, gates: tuple[Gate, ...], accounted: Accounted | None) -> Judgement:
         """Return the judgement of this round alone."""
-        questions = list(chain.from_iterable(map(self._questions, gates)))
         # Step 4: attempt k may spend alpha / (k (k + 1)), which sums to alpha; half of it on either side.
         side = error_rate(self.plan.alpha, self.number)
+        doubted = self._doubted(side)
+        questions = [question for gate in gates for question in self._questions(gate, doubted.shifted)]
         runs = [] if accounted is None else list(self._one_runs())
         simultaneous = sum(question.pool is not None for question in questions) + len(runs)
-        shifted = {gate.test: self._shifted(gate.test, side) for gate in gates}
-        claims = tuple(
-            self._claim(question, side, simultaneous, shifted[question.gate.test]) for question in questions
-        )
+        claims = tuple(self._claim(question, side, simultaneous, doubted) for question in questions)
         if accounted is not None:
             broken = (self._broken(*run, accounted, side / simultaneous) for run in runs)
             claims += tuple(claim for claim in broken if claim is not None)
@@ -236,8 +251,11 @@ class _Round:
             verdict = Verdict.INCONCLUSIVE
         return Judgement(verdict, claims, _sentence(verdict, claims))
 
-    def _questions(self, gate: Gate) -> Iterator[_Question]:
-        """Step 3: ask for every score that any site reports, of all sites together and of each."""
+    def _questions(self, gate: Gate, shifted: frozenset[str]) -> Iterator[_Question]:
+        """Step 3: ask for every score that any site reports, of all sites together and of each.
+
+        Where some sites are `shifted`, also of all others together: one site's draw excuses nobody else.
+        """
         measured: dict[str, dict[str, list[Usable]]] = defaultdict(lambda: defaultdict(list))
         blocked: dict[tuple[str, str], str] = {}
         for site in self.sites:
@@ -248,20 +266,27 @@ class _Round:
                     measured[score][site].append(outcome)
         for score in sorted(measured):
             by_site = measured[score]
-            where = EVERYWHERE if len(by_site) == len(self.sites) else ", ".join(by_site)
-            pooled = pool([worst(measures) for measures in by_site.values()])
-            yield _Question(gate, score, where, pooled, sites=frozenset(by_site))
-            if len(self.sites) > 1 and len(by_site) > 1:
-                for site, measures in by_site.items():
-                    yield from (
-                        _Question(gate, score, site, pool([measure]), sites=frozenset({site}))
-                        for measure in measures
-                    )
+            yield from self._of_score(gate, score, by_site, shifted)
             for site in self.sites:
                 if site not in by_site and not {(score, site), ("", site)} & blocked.keys():
                     yield _Question(gate, score, site, None, f"the site did not measure {score}")
         for (score, site), reason in blocked.items():
             yield _Question(gate, score, site, None, reason)
+
+    def _of_score(
+        self, gate: Gate, score: str, by_site: Mapping[str, list[Usable]], shifted: frozenset[str]
+    ) -> Iterator[_Question]:
+        """Ask one score of all sites together, of those that are not shifted together, and of each."""
+        where = EVERYWHERE if len(by_site) == len(self.sites) else ", ".join(by_site)
+        worsts = {site: worst(measures) for site, measures in by_site.items()}
+        yield _Question(gate, score, where, pool([*worsts.values()]), sites=frozenset(by_site))
+        rest = {site: measure for site, measure in worsts.items() if site not in shifted}
+        if 1 < len(rest) < len(by_site):
+            yield _Question(gate, score, ", ".join(rest), pool([*rest.values()]), sites=frozenset(rest))
+        if len(self.sites) > 1 and len(by_site) > 1:
+            for site, measures in by_site.items():
+                for measure in measures:
+                    yield _Question(gate, score, site, pool([measure]), sites=frozenset({site}))
 
     def _outcomes(self, gate: Gate, site: str) -> Iterator[tuple[str, Usable | str]]:
         """Yield score and measure, or score and why there is none; an empty score stands for all."""
@@ -278,20 +303,25 @@ class _Round:
             for measure in of_gate:
                 yield measure.score, usable(measure, self.plan.minimum_patients)
 
-    def _shifted(self, test: str, side: float) -> frozenset[str]:
-        """Return the sites where somebody who never asked the model tells members from held-out patients.
+    def _doubted(self, side: float) -> _Doubted:
+        """Return the sites where members and held-out patients may differ by themselves, for all tests.
 
-        The ends of all baselines of the test hold together.
+        The ends of all baselines of the round hold together.
         """
-        baselines = [
-            (site, measure)
-            for site in self.sites
-            for finding in self.latest.get((test, site), [])
-            if isinstance(finding.outcome, Measured)
-            for measure in finding.outcome.measures
-            if isinstance(measure, Baseline)
-        ]
-        return frozenset(site for site, each in baselines if _tells_apart(each, side / len(baselines)))
+        baselines: list[tuple[str, Baseline]] = []
+        missing: set[str] = set()
+        for (test, site), findings in self.latest.items():
+            for finding in findings:
+                if isinstance(finding.outcome, DidNotRun):
+                    missing |= {site} if test == _TRIES else set()
+                    continue
+                for measure in finding.outcome.measures:
+                    if isinstance(measure, Baseline):
+                        baselines.append((site, measure))
+                    elif isinstance(measure, NotMeasurable) and measure.metric == "baseline":
+                        missing.add(site)
+        apart = {site for site, each in baselines if _tells_apart(each, side / len(baselines))}
+        return _Doubted(frozenset(apart), frozenset(missing - {site for site, _ in baselines}))
 
     def _one_runs(self) -> Iterator[tuple[Finding, OneRun]]:
         """Yield every measure of planted patients, of any test and site, with its finding."""
@@ -319,8 +349,8 @@ class _Round:
             lower=shown,
         )
 
-    def _claim(self, question: _Question, side: float, simultaneous: int, shifted: frozenset[str]) -> Claim:
-        """Step 5: both ends, and where they lie; never more than undecided at a site of `shifted`."""
+    def _claim(self, question: _Question, side: float, simultaneous: int, doubted: _Doubted) -> Claim:
+        """Step 5: both ends, and where they lie; never more than undecided at a site whose groups differ."""
         gate, pooled = question.gate, question.pool
         claim = Claim(
             test=gate.test,
@@ -336,10 +366,12 @@ class _Round:
             return claim
         ends = Interval(pooled.interval(side / simultaneous).lower, pooled.interval(side).upper)
         note = ""
-        if question.sites & shifted:
+        if question.sites & doubted.shifted:
             state, note = Verdict.INCONCLUSIVE, SHIFTED
         elif ends.lower > gate.at_most:
             state = Verdict.FAIL
+        elif ends.upper <= gate.at_most and question.sites & doubted.untried:
+            state, note = Verdict.INCONCLUSIVE, UNTRIED
         elif ends.upper <= gate.at_most and not _turned(pooled, gate, side):
             state = Verdict.PASS
         else:
@@ -388,9 +420,31 @@ def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR09
         return "not measurable: too few patients for an AUC"
     elif isinstance(measure, Excess) and fewest + COUNT_SLACK < LEAST_FOR_EXCESS:
         return "not measurable: too few carriers for an excess"
+    elif isinstance(measure, Auc) and not _possible(measure):
+        return "not measurable: the error is more than such an AUC can have"
+    elif isinstance(measure, Excess) and not _adds_up(measure):
+        return "not measurable: the difference is not that of the means"
     elif measure.standard_error == 0 and not (isinstance(measure, Auc) and measure.estimate in (0, 1)):
         return "not measurable: the scores have no spread"
     return measure
+
+
+def _possible(auc: Auc | Baseline) -> bool:
+    """Whether DeLong's error is one that so many scores can have, whatever they are.
+
+    The share of the others that a score beats lies in [0, 1] and has the mean A over a group of n, so its
+    variance is at most A (1 - A) n / (n - 1). All facts are taken at the end of their rounding that allows
+    most.
+    """
+    here = min(max(_CHANCE, auc.estimate - UNIT), auc.estimate + UNIT)
+    groups = (max(count - COUNT_SLACK - 1, 1) for count in (auc.members, auc.held_out))
+    most = math.sqrt(float(here * (1 - here)) * sum(1 / n for n in groups))
+    return float(auc.standard_error - UNIT) <= most
+
+
+def _adds_up(excess: Excess) -> bool:
+    """Whether the difference is that of the means, each rounded by itself."""
+    return abs(excess.estimate - excess.member_mean + excess.held_out_mean) <= 2 * UNIT
 
 
 def _usable_difference(measure: AucDifference, minimum: int) -> AucDifference | str:
@@ -415,18 +469,21 @@ def excludes_chance(ends: Interval) -> bool:
 
 
 def _tells_apart(baseline: Baseline, alpha: float) -> bool:
-    """Whether it does, or asked about nobody, so that nobody knows."""
-    asked = baseline.members and baseline.held_out
+    """Whether it does; or asked about nobody, or with an error that cannot be, so that nobody knows."""
+    asked = baseline.members and baseline.held_out and _possible(baseline)
     return not asked or excludes_chance(blind(baseline, alpha))
 
 
 def _turned(pooled: Pool, gate: Gate, side: float) -> bool:
     """Return whether an AUC could be as far below one half as the gate is above: turned round, an attack.
 
-    Of a difference of two it is the AUC among members, and the gate is how far above one half it may lie.
+    Of a difference of two it is the AUC among members, and the gate is how far above one half it may lie. A
+    candidate that is found less often among members than among others is an answer, too: the other one.
     """
     if isinstance(pooled, AucDifferences):
         return pooled.turned(side) > gate.at_most
+    if gate.test in _ANSWERED:
+        return pooled.interval(side).lower < -gate.at_most
     return gate.metric == "auc" and 1 - pooled.interval(side).lower > max(gate.at_most, 1 - gate.at_most)
 
 
@@ -434,6 +491,8 @@ def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:
     """Return what would settle the claim: held-out patients, and members in proportion, as 1 / gap ** 2."""
     if _turned(pooled, gate, side) and pooled.interval(side).upper <= gate.at_most:
         whom = "those with the secret" if isinstance(pooled, AucDifferences) else "members"
+        if gate.test in _ANSWERED:
+            return "members may be answered wrongly more often than others, which an attacker turns round"
         return f"the score may rank {whom} last, which an attacker turns round"
     error = pooled.standard_error(float(gate.at_most))
     gap = float(gate.at_most - pooled.estimate)

@@ -141,7 +141,7 @@ def _descending(k: int, n: int, p: float) -> float:
     total, odds = 0.0, (1 - p) / p
     for j in range(k, -1, -1):
         total += term
-        if term < total * 1e-17:
+        if term <= total * 1e-17:  # both are 0 where the largest term is less than any float
             break
         term *= j / (n - j + 1) * odds
     return total
@@ -149,8 +149,6 @@ def _descending(k: int, n: int, p: float) -> float:
 
 def _upper_limit(hits: int, n: int, alpha: float) -> float:
     """Return the p at which `hits` or fewer of `n` have probability `alpha`."""
-    if hits == n:
-        return 1.0
     return _bisect(lambda p: binomial_at_most(hits, n, p) > alpha, hits / n, 1.0)
 
 

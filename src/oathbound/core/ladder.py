@@ -51,6 +51,12 @@ def levels_together(sites: Sequence[Sequence[Excess | NotMeasurable]], alpha: fl
     return tuple(_level(rung, alpha / max(measured, 1)) for rung in rungs)
 
 
+def unexpressed(sites: Sequence[Sequence[Excess | NotMeasurable]]) -> tuple[str, ...]:
+    """Return the rungs that are left out, since every site says that the vocabulary cannot express them."""
+    rungs = zip(*sites, strict=True)
+    return tuple(rung[0].score for rung in rungs if all(map(_inexpressible, rung)))
+
+
 def _inexpressible(measure: Excess | NotMeasurable) -> bool:
     return isinstance(measure, NotMeasurable) and measure.reason == NOT_EXPRESSIBLE
 
@@ -91,8 +97,8 @@ def state(level: Level, gate: Decimal) -> Verdict:
     return Verdict.PASS if level.upper <= gate else Verdict.INCONCLUSIVE
 
 
-def sentence(risks: Sequence[Level], gate: Decimal) -> str:
-    """Return what the ladder says, of the risks that `risk` returns.
+def sentence(risks: Sequence[Level], gate: Decimal, unsaid: Sequence[str] = ()) -> str:
+    """Return what the ladder says, of the risks that `risk` returns; `unsaid` are rungs that are left out.
 
     Raises `NothingExamined` without a level, and `ValueError` where the ends do not grow from rung to rung.
     It never says what an attacker must know: better attacks may need less.
@@ -112,7 +118,10 @@ def sentence(risks: Sequence[Level], gate: Decimal) -> str:
     if above:
         whose = "" if below else "excess "
         said.append(f"{whose}exceeded {gate} from {above[0].rung} (lower end {above[0].lower})")
+    left_out = f" Not asked, for the vocabulary cannot express it: {', '.join(unsaid)}." if unsaid else ""
     if not said:
-        return f"With the attacks tried, whether excess stayed below {gate} is undecided at every level."
+        open_ = f"whether excess stayed below {gate} is undecided at every level."
+        return f"With the attacks tried, {open_}{left_out}"
     where = "between" if below and above else "above" if below else "below"
-    return f"With the attacks tried, {' and '.join(said)}" + (f"; {where}: undecided." if undecided else ".")
+    ends = f"; {where}: undecided." if undecided else "."
+    return f"With the attacks tried, {' and '.join(said)}{ends}{left_out}"

@@ -90,9 +90,9 @@ def epsilon_at_least(run: OneRun, delta: Decimal, alpha: float) -> Decimal:
     """Return a lower bound on epsilon at `delta`, to three decimals; 0 where nothing is shown.
 
     It exceeds the truth with probability at most `alpha`, whatever the bisection ends at, as long as the
-    bound of the theorem at an epsilon above 0 that is returned is at most `alpha`. For let b(v) be what is returned for v,
-    and v* the least v with b(v) above the true epsilon. Then the training is also (b(v*), delta)-private,
-    and P(b(right) > epsilon) <= P(right >= v*) <= `alpha` by the theorem at b(v*).
+    bound of the theorem is at most `alpha` at an epsilon above 0 that is returned. For let b(v) be what is
+    returned for v, and v* the least v with b(v) above the true epsilon. Then the training is also
+    (b(v*), delta)-private, and P(b(right) > epsilon) <= P(right >= v*) <= `alpha` by the theorem at b(v*).
     """
     level = Decimal(alpha)
     low, high = 0, int(GREATEST / _UNIT)

@@ -26,6 +26,9 @@ COUNT_SLACK: Final = 2
 
 _CHANCE: Final = Decimal("0.5")
 
+_HALF_A_UNIT: Final = 0.0005
+"""The most by which a published mean differs from the true one."""
+
 Usable = Auc | AucDifference | TruePositiveRate | Excess
 
 
@@ -78,7 +81,7 @@ class _Aucs:
     """
 
     def __init__(self, aucs: Sequence[Auc], weights: Sequence[int]) -> None:
-        self._aucs = aucs
+        self.sites = aucs
         self.members = sum(auc.members for auc in aucs)
         self.held_out = sum(auc.held_out for auc in aucs)
         total = sum(weights)
@@ -97,8 +100,8 @@ class _Aucs:
         mean A and m = min(m_i / w_i): the exact limit of `intervals.logit` with m pairs. Where only some
         do, their DeLong error of zero is replaced by the reach of their own exact limit.
         """
-        if self.estimate in (0, 1) and all(auc.standard_error == 0 for auc in self._aucs):
-            pairs = min(_pairs(auc) / weight for auc, weight in zip(self._aucs, self._weights, strict=True))
+        if self.estimate in (0, 1) and all(auc.standard_error == 0 for auc in self.sites):
+            pairs = min(_pairs(auc) / weight for auc, weight in zip(self.sites, self._weights, strict=True))
             return logit(self.estimate, Decimal(0), math.floor(pairs), alpha)
         own = logit(self.estimate, Decimal(self._error(alpha)), 0, alpha)
         assumed = score_limits(self.estimate, self._error_at, alpha, least=0)
@@ -112,7 +115,7 @@ class _Aucs:
 
     def _error(self, alpha: float) -> float:
         errors = [
-            float(auc.standard_error) if auc.standard_error > 0 else _reach(auc, alpha) for auc in self._aucs
+            float(auc.standard_error) if auc.standard_error > 0 else _reach(auc, alpha) for auc in self.sites
         ]
         return math.hypot(*(weight * error for weight, error in zip(self._weights, errors, strict=True)))
 
@@ -121,7 +124,7 @@ class _Aucs:
         return math.hypot(
             *(
                 weight * hanley_mcneil(value, _at_least(auc.members), _at_least(auc.held_out))
-                for weight, auc in zip(self._weights, self._aucs, strict=True)
+                for weight, auc in zip(self._weights, self.sites, strict=True)
             )
         )
 
@@ -170,9 +173,12 @@ class AucDifferences:
     def turned(self, alpha: float) -> Decimal:
         """Return how far below one half the AUC among members may lie, with error rate `alpha`.
 
-        An attacker turns such a score round, and so far above one half it is right then.
+        An attacker turns such a score round, and so far above one half it is right then. Every site's probe
+        has a direction of its own, so a site where it surely is below one half counts by itself.
         """
-        return _CHANCE - self._own.interval(alpha).lower
+        alone = (_Aucs([auc], [1]).interval(alpha) for auc in self._own.sites)
+        surely = (_CHANCE - ends.lower for ends in alone if ends.upper < _CHANCE)
+        return max((_CHANCE - self._own.interval(alpha).lower, *surely))
 
     def standard_error(self, value: float) -> float:
         """Return the standard error of the difference, at a two-sided 5 % where all carriers outrank."""
@@ -227,6 +233,13 @@ class _Excesses:
             *(excess.members / self.members * float(excess.standard_error) for excess in excesses)
         )
         self._least = max(self.members - COUNT_SLACK * len(excesses), 1)
+        weights = [excess.members / self.members for excess in excesses]
+        self._scarce = max(
+            weight / _at_least(excess.held_out) for weight, excess in zip(weights, excesses, strict=True)
+        )
+        self._held_out_mean = _HALF_A_UNIT + sum(
+            weight * float(excess.held_out_mean) for weight, excess in zip(weights, excesses, strict=True)
+        )
         self._foreseen = sum(
             (excess.members / self.members) ** 2 * _published_variance(excess) for excess in excesses
         )
@@ -236,8 +249,9 @@ class _Excesses:
 
         One member in a hundred whose code the model states for certain adds an excess of 1 %, and sixty
         members hold none of those more often than not: estimate and error are then both near nothing
-        (decision 12). The upper end is normal only in the limit; with no excess and no error it is
-        z ** 2 / members, as Wilson's.
+        (decision 12). So it is where one held-out patient in a hundred is answered otherwise than all others,
+        and forty of them hold none (decision 18). The upper end is normal only in the limit; with no excess
+        and no error it is z ** 2 / members, as Wilson's, where the held-out are not fewer.
         """
         lower = normal(self.estimate, Decimal(self._error), alpha).lower
         return Interval(lower, score_limits(self.estimate, self.standard_error, alpha, least=-1).upper)
@@ -245,11 +259,14 @@ class _Excesses:
     def standard_error(self, value: float) -> float:
         """Return the standard error of the mean if the excess were `value` or the estimate, the larger.
 
-        What the members fall short of `value` by, they have missed. A probability is at most 1, so patients
-        who would have added d to the mean add at most d to the variance of one member.
+        What the members fall short of `value` by, they have missed: a probability is at most 1, so patients
+        who would have added d to the mean add at most d to the variance of one member. Or the held-out have
+        missed it: patients who would have taken d from their mean, at most all of it, add at most d to the
+        variance of one of them. Whoever has the fewer patients is taken to have missed what they can.
         """
         missed = max(value - float(self.estimate), 0.0)
-        return math.sqrt(self._error**2 + missed / self._least)
+        below = min(missed, self._held_out_mean) if self._scarce > 1 / self._least else 0.0
+        return math.sqrt(self._error**2 + (missed - below) / self._least + below * self._scarce)
 
     def published_error(self, value: float) -> float:
         """Return the standard error that the sites would publish with an excess of `value`."""

@@ -64,7 +64,10 @@ class Shelf(Sequence[Patient]):
                 file.flush()
                 kept = _File(os.dup(file.fileno()))
         except OSError as error:
-            raise Unavailable(f"records cannot be laid out: {error.strerror}", hint="make room") from None
+            raise Unavailable(
+                f"records cannot be laid out in {folder}: {error.strerror}",
+                hint="write to a folder of yours, with room for the records",
+            ) from None
         subject, count = np.concatenate(ids), np.concatenate(events)
         order = np.argsort(subject, kind="stable")
         if (np.diff(subject[order]) == 0).any():

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.finding import DidNotRun, Excess, Finding, NotMeasurable
 from oathbound.core.gates import EVERYWHERE, Verdict, usable
-from oathbound.core.ladder import Level, levels, levels_together, risk, sentence, state
+from oathbound.core.ladder import Level, levels, levels_together, risk, sentence, state, unexpressed
 from oathbound.core.record import decimal_text
 from oathbound.core.rungs import Rung
 from oathbound.report.figures import STATES, UNJUDGED, Scale, gate_label, signed, statistic
@@ -68,7 +68,7 @@ def ladder(
     risks = risk(levels_together(list(measured.values()), alpha))
     against = Decimal(0) if gate is None else gate
     return Ladder(
-        sentence=sentence(risks, against),
+        sentence=sentence(risks, against, unexpressed(list(measured.values()))),
         meaning=_meaning(gate, alpha, known, "" if sites == 1 else where),
         alone=_alone(measured, against, alpha) if len(measured) > 1 else "",
         figure=_staircase(risks, gate),

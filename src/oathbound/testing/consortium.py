@@ -15,7 +15,7 @@ from oathbound.core import accounting
 from oathbound.core.canonical import canonical, digest
 from oathbound.core.catalogue import MEMBERSHIP_THREAT
 from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
-from oathbound.core.finding import Auc, Finding, Measure, Measured, NotMeasurable, audit_seed
+from oathbound.core.finding import Auc, Baseline, Finding, Measure, Measured, NotMeasurable, audit_seed
 from oathbound.core.gates import Verdict
 from oathbound.core.study import Policy
 from oathbound.evidence.bundle import pack
@@ -126,9 +126,16 @@ def _measures(score: str, estimate: str, members: int) -> tuple[Measure, ...]:
     return auc, rate, tail
 
 
-_BLIND: Final = NotMeasurable(
-    kind="not-measurable", metric="baseline", score="records", reason="too few patients"
-)
+def _blind(members: int) -> Baseline:
+    """Return what a fair draw gives, of half of the patients."""
+    return Baseline(
+        kind="baseline",
+        score="records",
+        estimate=Decimal("0.500"),
+        standard_error=Decimal("0.030"),
+        members=5 * (members // 10),
+        held_out=105,
+    )
 
 
 @dataclass
@@ -329,7 +336,7 @@ class Consortium:
             self.audit_cohort()
         model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
         measures = (
-            _BLIND,
+            _blind(members),
             *chain.from_iterable(_measures(score, estimate, members) for score in scores),
         )
         for site in self.sites:

@@ -86,9 +86,9 @@ def audit_site(
     return tuple(found.finding for found in earlier)
 
 
-def _target(model: Path, policy: Policy) -> Target:
+def _target(model: Path, policy: Policy) -> tuple[Target, str]:
     loaded = read_model(model, policy)
-    return target_of(loaded.model, loaded.encoder)
+    return target_of(loaded.model, loaded.encoder), loaded.digest
 
 
 def _found(findings: Sequence[Finding], policy: Policy, *, run: str, nonce: str) -> list[Found]:

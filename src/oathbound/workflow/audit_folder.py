@@ -2,6 +2,8 @@
 
 import json
 import os
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal
+
+from pydantic import ValidationError
 
 from oathbound.audit.adapters.codes import read_map
 from oathbound.audit.adapters.hf_folder import read_huggingface
@@ -21,7 +25,7 @@ from oathbound.audit.work import ALONE, Machine, working
 from oathbound.core.audit_plan import AuditPlan, PlanFile, Prompting
 from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest_of
 from oathbound.core.endpoint import EndpointSettings
-from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
+from oathbound.core.errors import NothingExamined, OathboundError, Unavailable, WrongInput
 from oathbound.core.folder_audit import BEGINNING, FolderAudit
 from oathbound.core.record import Count, Digest, Record
 from oathbound.evidence.durable import synchronise
@@ -72,7 +76,12 @@ def resolved(file: PlanFile, target: Target) -> AuditPlan:
             raise WrongInput("the model has no vocabulary of codes", hint="take [harm] out of the plan")
         asked = {name: getattr(file.harm, name) for name in Prompting.model_fields}
         plan["sensitive"] = resolve(codes, file.harm.sets, Prompting(**asked))
-    return AuditPlan(**plan)
+    try:
+        return AuditPlan(**plan)
+    except ValidationError as error:
+        raise WrongInput(
+            f"the plan and the sets that it names contradict each other: {error.errors()[0]['msg']}"
+        ) from None
 
 
 def audit_folder(
@@ -94,10 +103,12 @@ def audit_folder(
     where members and held-out patients overlap; `NothingExamined` where the model knows no code of them;
     `Unavailable` where a server does not answer any more.
     """
-    if output is not None:
-        check_out(output, BEGINNING)
     here = (output or Path()).parent
-    with _opened(model, here, machine) as (target, digest):
+    if output is not None:
+        if not here.is_dir():
+            raise WrongInput(f"{here} is not a folder", hint="write to a file in a folder that is there")
+        check_out(output, BEGINNING)
+    with _opened(model, here, output.name if output else "", machine) as (target, digest):
         plan = resolved(file, target)
         parts = given.read(here)
         attempt = _log_attempt(here / ATTEMPTS, digest, plan, now)
@@ -109,27 +120,47 @@ def audit_folder(
         else:
             known = _known(target, patients) if isinstance(target, HasTokens) else None
             findings = run_tests(target, patients, plan, model=digest)
-    audit = FolderAudit(attempt=attempt, plan=plan, known=known, findings=findings)
-    if output is not None:
-        write_file(output, audit.written())
+        failure: OathboundError | None = getattr(target, "failure", None)
+        if failure is not None:  # an endpoint's connection; what tests said of it is no finding
+            raise failure
+        audit = FolderAudit(attempt=attempt, plan=plan, known=known, findings=findings)
+        if output is not None:
+            write_file(output, audit.written())
     return audit
 
 
 def price_folder(model: Path, given: Folders | Split, file: PlanFile) -> Iterator[TestPrice]:
-    """Yield what each test of an audit of a model in a folder is expected to cost.
+    """Yield what an audit of a model in a folder is expected to cost, a test at a time.
 
     Raises what `audit_folder` raises; nothing is logged, since nothing of what is found is kept or shown.
     """
+    if not model.is_dir():
+        raise WrongInput(f"{model} is not a folder", hint="an endpoint cannot be priced; a folder can")
+    began = time.perf_counter()
     target, _ = open_target(model)
     plan = resolved(file, target)
-    yield from prices(target, compared(given.read(Path())), plan)
+    with tempfile.TemporaryDirectory() as room:
+        patients = compared(given.read(Path(room)))
+        if isinstance(target, HasTokens):
+            _known(target, patients)
+        yield from prices(target, patients, plan, began=began)
 
 
 @contextmanager
-def _opened(model: Path | ServedModel, here: Path, machine: Machine) -> Iterator[tuple[Target, str]]:
+def _opened(
+    model: Path | ServedModel, here: Path, label: str, machine: Machine
+) -> Iterator[tuple[Target, str]]:
     if isinstance(model, Path):
         target, digest = open_target(model)
-        with working(target, digest, keep=here, machine=machine, opener=_target, arguments=(model,)):
+        with working(
+            target,
+            digest,
+            keep=here,
+            label=label,
+            machine=machine,
+            opener=open_target,
+            arguments=(model,),
+        ):
             yield target, digest
         return
     if machine != ALONE:
@@ -142,7 +173,7 @@ def _opened(model: Path | ServedModel, here: Path, machine: Machine) -> Iterator
     said = read_file(model.vocabulary, hint=_SERVED, most=MAX_JSON_BYTES)
     codes = read_map(said, what=str(model.vocabulary))
     settings = EndpointSettings.parse(read_toml(model.settings), what=str(model.settings))
-    with open_endpoint(model.url, model.name, codes, settings, keep=here) as opened:
+    with open_endpoint(model.url, model.name, codes, settings, keep=here, label=label) as opened:
         yield opened
 
 
@@ -158,10 +189,6 @@ def open_target(path: Path) -> tuple[Target, str]:
         return read_huggingface(path)
     loaded = read_model(path)
     return target_of(loaded.model, loaded.encoder), loaded.digest
-
-
-def _target(path: Path) -> Target:
-    return open_target(path)[0]
 
 
 def _known(target: HasTokens, patients: AuditedPatients) -> int:

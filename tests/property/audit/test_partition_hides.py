@@ -6,7 +6,7 @@ rule. A world is consistent with what is read if the rule publishes the same of 
 
 from itertools import permutations, product
 
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from oathbound.audit.partition import hidden
@@ -76,6 +76,7 @@ def possible(sizes, name, side, already=frozenset(), enough=MINIMUM):
     return found
 
 
+@settings(deadline=None)
 @given(SIZES)
 @example([(3, 60), (60, 45), (300, 300)])
 @example([(500, 3), (60, 70), (65, 65)])
@@ -92,6 +93,7 @@ def test_no_hidden_number_is_known_to_within_the_minimum(sizes):
             assert max(numbers) - min(numbers) >= MINIMUM
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_nor_where_groups_were_hidden_before(sizes, data):
     sizes = named(sizes)
@@ -105,6 +107,7 @@ def test_nor_where_groups_were_hidden_before(sizes, data):
             assert max(numbers) - min(numbers) >= MINIMUM
 
 
+@settings(deadline=None)
 @given(SIZES)
 def test_who_is_shown_can_be_measured_and_so_many_are_not_shown_or_nobody(sizes):
     sizes = named(sizes)

@@ -15,7 +15,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from oathbound.audit.kept import ANSWERS, Answers
 from oathbound.cli.main import run
+from oathbound.core.errors import Halted
 from oathbound.core.shape import EventTransformer, Vocabulary
 from oathbound.models.folder import write_model
 from oathbound.models.transformer import build
@@ -121,9 +123,9 @@ def given(tmp_path_factory):
 def audit(monkeypatch, capsys, tmp_path):
     """Return a function that runs the verb, and gives exit code, answer and errors."""
 
-    def ran(*arguments):
+    def ran(*arguments, verb="audit"):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["oathbound", "audit", *map(str, arguments), "--format", "json"])
+        monkeypatch.setattr(sys, "argv", ["oathbound", verb, *map(str, arguments), "--format", "json"])
         with pytest.raises(SystemExit) as ended:
             run()
         out, err = capsys.readouterr()
@@ -433,3 +435,87 @@ def test_a_model_that_sees_what_comes_later_is_not_measured(given, audit, tmp_pa
 def test_a_folder_that_is_not_there(given, audit, tmp_path):
     assert audit(tmp_path / "nothing", *two(given)).code == 2
     assert audit(given.model, "--members", tmp_path / "nothing", "--held-out", given.held_out).code == 2
+
+
+LADDER = """
+format = "oathbound/audit-plan/v1"
+alpha = "0.05"
+minimum_patients = 20
+
+[sensitive]
+name = "two codes that nothing foretells"
+codes = ["CODE//S", "CODE//T"]
+implied_by = []
+prompt_events = 2
+horizon = 20
+chains = 4
+ladder = ["nothing", "codes-1", "codes-2"]
+
+[trajectories]
+prompt_events = 2
+horizon = 10
+chains = 2
+
+[groups]
+rare = 30
+"""
+
+
+def test_an_audit_that_was_stopped_goes_on_and_ends_as_one_that_was_not(given, audit, tmp_path, monkeypatch):
+    (tmp_path / "plan.toml").write_text(LADDER)
+    asked = (given.model, *two(given), "--plan", tmp_path / "plan.toml", "-o")
+    whole = audit(*asked, tmp_path / "whole.json")
+    keep, kept = Answers.keep, []
+
+    def full(self, name, answer):
+        if len(kept) == 3:
+            raise Halted("answers cannot be kept: No space left on device")
+        kept.append(name)
+        keep(self, name, answer)
+
+    monkeypatch.setattr(Answers, "keep", full)
+    halted = audit(*asked, tmp_path / "findings.json")
+    assert halted.code == 4, "a full disk is no finding about a model"
+    assert not (tmp_path / "findings.json").exists()
+    assert (tmp_path / f"{ANSWERS}-findings.json").read_bytes().count(b"\n") == 3
+    asked_anew = []
+    monkeypatch.setattr(
+        Answers, "keep", lambda self, name, answer: (asked_anew.append(name), keep(self, name, answer))
+    )
+    again = audit(*asked, tmp_path / "findings.json", "--processes", "2")
+    assert again.code == 13
+    assert again.answer["findings"] == whole.answer["findings"]
+    assert asked_anew
+    assert not set(asked_anew) & set(kept), "what was answered is not asked again"
+    assert not list(tmp_path.glob(".audit-*"))
+    assert (tmp_path / "findings.json").read_text() == (tmp_path / "whole.json").read_text()
+
+
+def test_a_price_is_said_before_an_audit_and_nothing_of_what_is_found(given, audit, tmp_path):
+    (tmp_path / "plan.toml").write_text(LADDER)
+    said = audit(given.model, *two(given), "--plan", tmp_path / "plan.toml", verb="check")
+    assert said.code == 0
+    prices = {each["test"]: each for each in said.answer["tests"]}
+    assert prices["sensitive-disclosure"]["tokens"] > prices["membership"]["tokens"] > 220 * 5
+    assert "names no attributes" in prices["attribute-inference"]["reason"]
+    assert not {"estimate", "measures", "outcome"} & set(json.dumps(said.answer).replace('"', " ").split())
+    assert not list(tmp_path.glob("audits*"))
+    spent = audit(given.model, *two(given), "--plan", tmp_path / "plan.toml").answer["findings"]
+    (disclosed,) = (each for each in spent if each["test"] == "sensitive-disclosure")
+    foreseen = prices["sensitive-disclosure"]["tokens"]
+    assert 0.4 * foreseen <= disclosed["outcome"]["tokens"] <= 3 * foreseen  # findings say a power of two
+
+
+def test_what_cannot_be_priced_is_said(given, audit, tmp_path):
+    for arguments, code in (
+        ((given.model, "--plan", tmp_path / "plan.toml"), 2),
+        (("https://host/v1", *two(given)), 2),
+        ((given.model, "--members", given.members, "--held-out", given.members), 2),
+        ((given.model, "--members", given.members), 2),
+    ):
+        (tmp_path / "plan.toml").write_text(LADDER)
+        assert audit(*arguments, verb="check").code == code
+    other = write(tmp_path / "other", [(n + 8000, t, f"X//{c}") for n, t, c in MEMBERS])
+    more = write(tmp_path / "more", [(n + 8000, t, f"X//{c}") for n, t, c in HELD_OUT])
+    said = audit(given.model, "--members", other, "--held-out", more, verb="check")
+    assert (said.code, "knows none of the codes" in said.error) == (3, True)

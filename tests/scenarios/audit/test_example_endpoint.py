@@ -52,4 +52,4 @@ def test_a_served_model_that_was_trained_too_long_is_found_to_remember(tmp_path)
     area = areas["min-k"]
     assert float(area["estimate"]) - 4 * float(area["standard_error"]) > 0.6
     assert [measure["kind"] for measure in findings["sensitive-disclosure"]["measures"]] == ["excess"]
-    assert not list(work.glob(".endpoint-*"))
+    assert not list(work.glob(".audit-*"))

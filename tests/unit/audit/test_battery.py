@@ -16,7 +16,7 @@ from oathbound.audit.emission import Prompt
 from oathbound.audit.pilot import emission
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan, PerturbationPlan, SensitiveSet, TrajectoryPlan
-from oathbound.core.errors import NothingExamined, WrongInput
+from oathbound.core.errors import Halted, NothingExamined, WrongInput
 from oathbound.core.finding import audit_seed
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer as Architecture
@@ -288,6 +288,20 @@ def test_a_test_that_nobody_wrote_did_not_run(target):
     findings = run_battery(target, PATIENTS, policy(gates), site="s0", model=DIGEST, nonce=DIGEST)
     assert [finding.test for finding in findings] == sorted([*battery_of(policy()), "clairvoyance"])
     assert findings[0].outcome.reason == "this version of oathbound has no such test"
+
+
+def test_a_machine_that_fails_is_no_finding(target, monkeypatch):
+    def fails(*_):
+        raise Halted("a process of the audit ended before its work was done")
+
+    asked = {"site": "s0", "model": DIGEST, "nonce": DIGEST}
+    with monkeypatch.context() as changed:
+        changed.setattr("oathbound.audit.catalog.membership.examined", fails)
+        with pytest.raises(Halted):
+            run_battery(target, PATIENTS, policy(), **asked)
+    monkeypatch.setattr("oathbound.audit.battery.check_coherent", fails)
+    with pytest.raises(Halted):
+        run_battery(target, PATIENTS, policy(), **asked)
 
 
 def test_a_model_without_the_sensitive_codes_is_not_measured_and_membership_still_is():

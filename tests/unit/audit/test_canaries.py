@@ -163,7 +163,7 @@ def test_nothing_is_measured_of_fewer_members_than_the_minimum():
 
 
 def test_without_siblings_or_a_plan_it_does_not_run():
-    with pytest.raises(Unavailable, match="did not train this model"):
+    with pytest.raises(Unavailable, match="in a study alone"):
         TEST.run(Rows(None), PATIENTS, PLAN, bytes(32))
     with pytest.raises(NothingExamined, match="plants no canaries"):
         Canary(Remembering()).run(Rows(None), PATIENTS, PLAN.model_copy(update={"canaries": None}), bytes(32))
@@ -172,7 +172,7 @@ def test_without_siblings_or_a_plan_it_does_not_run():
 def test_a_model_of_no_study_gets_the_reason():
     findings = run_tests(Rows(lambda _: -1.0), PATIENTS, PLAN, model="sha256:" + "a" * 64)
     (finding,) = (finding for finding in findings if finding.test == "canary")
-    assert finding.outcome.reason == "oathbound did not train this model, so it cannot train a sibling"
+    assert finding.outcome.reason == "canaries are planted in a study alone: its procedure trains the sibling"
 
 
 @pytest.mark.parametrize("counts", [(60, 21), (60, 62), (1, 0), (20_000, 100)])

@@ -155,7 +155,7 @@ def test_two_audits_do_not_share_their_answers(tmp_path):
     with (
         serving() as model,
         open_endpoint(model.url, "m", MAP, settings(), keep=tmp_path),
-        pytest.raises(Unavailable, match="not to be had"),
+        pytest.raises(Unavailable, match="the same audit is at work"),
     ):
         asked(model, tmp_path)
 

@@ -10,7 +10,7 @@ import torch
 from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.battery import CATALOGUE as BATTERY
 from oathbound.audit.battery import battery_of, run_battery
-from oathbound.audit.catalog.rare_subgroup import SUPPRESSED, RareSubgroup
+from oathbound.audit.catalog.rare_subgroup import RareSubgroup
 from oathbound.audit.partition import partition
 from oathbound.audit.references import References
 from oathbound.audit.target import AuditedPatients
@@ -19,6 +19,7 @@ from oathbound.core.catalogue import is_whole, listed
 from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
 from oathbound.core.finding import Finding
 from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.groups import SUPPRESSED
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer as Architecture
 from oathbound.core.shape import ExtensionModel, Vocabulary

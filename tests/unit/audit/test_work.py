@@ -1,18 +1,25 @@
 """Pieces of work: what is kept, what other processes do, and that neither changes a number."""
 
+import base64
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
-from pieces import FIRST, dying, echo, opened, refusing
+from pieces import FIRST, MODEL, dying, echo, full, opened, opened_with_digest, refusing
 
 from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.chains import CodeSet, drawn
 from oathbound.audit.emission import Counting, Departing, FirstHit, Prompt, SetAvoiding
 from oathbound.audit.kept import ANSWERS, KEY
 from oathbound.audit.work import Machine, each, place, working
-from oathbound.core.errors import Unavailable, WrongInput
+from oathbound.core.errors import Halted, Unavailable, WrongInput
 
 PROMPTS = [Prompt((1, FIRST + i % 3, FIRST + i // 3), (FIRST + 1, FIRST + 7)) for i in range(9)]
-MODEL = "sha256:" + "0" * 64
 
 
 def answers(target, way=Departing):
@@ -30,7 +37,9 @@ def same(one, other):
 
 
 def at_work(target, folder, machine=None):
-    return working(target, MODEL, keep=folder, machine=machine or Machine(), opener=opened, arguments=())
+    return working(
+        target, MODEL, keep=folder, machine=machine or Machine(), opener=opened_with_digest, arguments=()
+    )
 
 
 def killed(folder, ask):
@@ -63,7 +72,9 @@ def test_what_is_kept_changes_no_number_and_no_cost(tmp_path, monkeypatch, way):
 def test_another_model_or_another_seed_finds_nothing(tmp_path):
     kept = killed(tmp_path, answers)
     other = opened()
-    with working(other, MODEL[:-1] + "1", keep=tmp_path, machine=Machine(), opener=opened, arguments=()):
+    with working(
+        other, MODEL[:-1] + "1", keep=tmp_path, machine=Machine(), opener=opened_with_digest, arguments=()
+    ):
         other.begin, calls = counting(other.begin)
         assert same(answers(other), kept)
         assert calls
@@ -79,11 +90,15 @@ def counting(function):
     return counted, calls
 
 
-def test_no_token_is_in_what_is_kept(tmp_path):
-    killed(tmp_path, lambda target: list(each(target, echo, [(np.array([123456789]), 987654321)])))
+def test_neither_a_question_nor_an_answer_can_be_read_in_what_is_kept(tmp_path):
+    killed(tmp_path, lambda target: list(each(target, echo, [(np.array([123456789]), 987654321)] * 2)))
     kept = (tmp_path / ANSWERS).read_bytes()
     assert b"123456789" not in kept
     assert b"987654321" not in kept
+    sealed = [base64.b64decode(line.split()[1]) for line in kept.splitlines()]
+    assert len({len(each) for each in sealed}) == 1, "one answer twice"
+    assert sealed[0] != sealed[1], "and nobody sees that it is"
+    assert not any(b"." in each and b"[[" in each for each in sealed)
     assert (tmp_path / ANSWERS).stat().st_mode & 0o777 == 0o600
 
 
@@ -102,6 +117,70 @@ def test_processes_change_no_number_raise_the_models_error_and_a_dead_one_is_nam
             list(each(target, dying, [(number,) for number in range(9)]))
         with pytest.raises(Unavailable, match="a process of the audit ended"):
             list(each(target, dying, [(0,)]))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_too_little_memory_is_about_the_machine_and_keeps_what_was_done(tmp_path, processes):
+    target = opened()
+    with pytest.raises(Halted, match="memory"), at_work(target, tmp_path, Machine(processes=processes)):
+        list(each(target, full, [(0,), (1,), (2,)]))
+    assert (tmp_path / ANSWERS).read_bytes().count(b"\n") >= 1
+
+
+def test_another_model_in_the_folder_is_found_out_by_the_processes(tmp_path):
+    target = opened()
+    other = MODEL[:-1] + "1"
+    with (
+        pytest.raises(WrongInput, match="changed during the audit"),
+        working(
+            target,
+            other,
+            keep=tmp_path,
+            machine=Machine(processes=2),
+            opener=opened_with_digest,
+            arguments=(),
+        ),
+    ):
+        list(each(target, refusing, [(0,)]))
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_whoever_started_them(tmp_path, end):
+    script = Path(__file__).with_name("pieces.py")
+    with subprocess.Popen([sys.executable, script, tmp_path], stdout=subprocess.PIPE, text=True) as parent:
+        workers = {int(parent.stdout.readline()) for _ in range(2)}
+        parent.send_signal(end)
+    deadline = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_two_audits_of_one_name_are_not_at_work_at_once(tmp_path):
+    with at_work(opened(), tmp_path):
+        with pytest.raises(Unavailable, match="the same audit is at work"), at_work(opened(), tmp_path):
+            pass
+        other = Machine()
+        with working(
+            opened(), MODEL, keep=tmp_path, label="b", machine=other, opener=opened_with_digest, arguments=()
+        ):
+            assert (tmp_path / f"{ANSWERS}-b").exists()
+
+
+def test_a_hard_link_to_somebody_elses_file_is_refused(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / ANSWERS).hardlink_to(tmp_path / "theirs")
+    with pytest.raises(Unavailable, match="leads to another file"), at_work(opened(), tmp_path):
+        pass
+    assert (tmp_path / "theirs").read_text() == "theirs"
 
 
 def test_different_pieces_have_different_names(tmp_path):

@@ -20,7 +20,7 @@ def group(name):
     [
         {},
         {"sensitive": SENSITIVE | {"ladder": ["nothing", "codes-10"]}},
-        {"attributes": [SEX, SEX | {"name": "smoker"}]},
+        {"attributes": [SEX, {"name": "smoker", "codes": ["yes", "no"]}]},
         {"canaries": {"planted": 20, "guesses": 20}},
         {"groups": {"oldest": 80}},
         {"groups": {"rare": 5}},
@@ -40,6 +40,8 @@ def test_a_plan_that_is_coherent_is_read(tables):
         ),
         ({"attributes": [SEX | {"codes": ["F", "F"]}]}, "attributes.0: an attribute lists a code twice"),
         ({"attributes": [SEX, SEX | {"codes": ["A", "B"]}]}, "two have one name"),
+        ({"attributes": [SEX, SEX | {"name": "smoker"}]}, "two share a code"),
+        ({"attributes": [SEX], "groups": {"listed": [group("women") | {"codes": ["F"]}]}}, "count it once"),
         ({"canaries": {"planted": 20, "guesses": 5}}, "canaries: guesses must be even"),
         ({"canaries": {"planted": 20, "guesses": 22}}, "no more than planted"),
         ({"groups": {}}, "groups: a partition needs a rule"),

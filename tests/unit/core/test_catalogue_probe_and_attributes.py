@@ -16,13 +16,14 @@ SENSITIVE = {"name": "s", "codes": ["a"], "implied_by": [], "prompt_events": 1, 
 PROBED = {"sensitive": SENSITIVE, "probe": {"prompt_events": 5}}
 REFERENCE = {"window": ["0", "1"], "held_out": "0.3", "reference": "0.2"}
 ATTRIBUTES = {
-    "attributes": [{"name": "sex", "codes": ["a", "b"]}, {"name": "race", "codes": ["b", "a"]}],
+    "attributes": [{"name": "sex", "codes": ["a", "b"]}, {"name": "race", "codes": ["c", "d"]}],
 }
 
 
 def policy(*, drawing=REFERENCE, **tables):
     plan = {"alpha": "0.05", "minimum_patients": 20}
-    return policy_for(SECRETS, audit=plan | tables, drawing=drawing)
+    vocabulary = {"codes": ["a", "b", "c", "d"], "edges": {}, "ages": [], "gaps": []}
+    return policy_for(SECRETS, audit=plan | tables, drawing=drawing, vocabulary=vocabulary)
 
 
 def finding(*named):

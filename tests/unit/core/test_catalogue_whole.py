@@ -102,3 +102,15 @@ def test_a_gate_that_nothing_could_meet_is_refused(gate, said):
     check_gates(WITHOUT_SENSITIVE)
     with pytest.raises(WrongInput, match=said):
         check_gates(policy)
+
+
+def test_a_gate_on_no_test_is_shown_the_tests_that_there_are_and_no_source_of_that_name():
+    code = {"distribution": "oracle", "version": "1", "digest": "sha256:" + "0" * 64}
+    extensions = [
+        {"group": "sources", "name": "registry", **code},
+        {"group": "audits", "name": "oracle", **code, "measures": {"auc": ["loss"]}},
+    ]
+    gate = {"test": "divination", "metric": "auc", "at_most": "0.6"}
+    with pytest.raises(WrongInput) as refused:
+        check_gates(policy_for(SECRETS, extensions=extensions, gates=[gate]))
+    assert refused.value.hint == f"one of: {', '.join(CATALOGUE)}, oracle"

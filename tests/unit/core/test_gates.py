@@ -60,7 +60,7 @@ def excess(estimate, error):
         score="emission",
         estimate=Decimal(estimate),
         standard_error=Decimal(error),
-        member_mean=Decimal("0.2"),
+        member_mean=Decimal("0.2") + Decimal(estimate),
         held_out_mean=Decimal("0.2"),
         members=500,
         held_out=500,
@@ -116,7 +116,7 @@ def test_one_exposed_site_is_enough_to_fail():
 def test_one_wide_site_does_not_prevent_a_pass():
     judgement = verdict(
         found("north", auc("0.50", "0.010", members=9000)),
-        found("south", auc("0.50", "0.060", members=1000)),
+        found("south", auc("0.50", "0.060", members=1000, held_out=80)),
     )
     south = next(claim for claim in judgement.claims if claim.site == "south")
     assert south.state is Verdict.INCONCLUSIVE

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from oathbound.core.finding import Auc, Excess, NotMeasurable
-from oathbound.core.groups import counts_fit
+from oathbound.core.finding import Auc, Baseline, Excess, NotMeasurable
+from oathbound.core.groups import SUPPRESSED, counts_fit
 
 
 def area(score, members, held_out):
@@ -19,7 +19,13 @@ def excess(score, members, held_out):
     return Excess(kind="excess", score=score, members=members, held_out=held_out, **facts)
 
 
-UNSAID = NotMeasurable(kind="not-measurable", metric="auc", score="a", reason="too few")
+def blind(members):
+    facts = {"estimate": Decimal("0.5"), "standard_error": Decimal("0.1")}
+    return Baseline(kind="baseline", score="records", members=members, held_out=100, **facts)
+
+
+UNSAID = NotMeasurable(kind="not-measurable", metric="auc", score="a", reason=SUPPRESSED)
+OTHER = NotMeasurable(kind="not-measurable", metric="auc", score="c", reason=SUPPRESSED)
 NO_EXCESS = NotMeasurable(kind="not-measurable", metric="excess", score="a", reason="too few")
 
 
@@ -28,10 +34,11 @@ NO_EXCESS = NotMeasurable(kind="not-measurable", metric="excess", score="a", rea
     [
         [area("a", 60, 40), area("b", 240, 160)],
         [area("a", 65, 40), area("b", 240, 165)],  # rounding: 62.5 + 237.5
-        [UNSAID, area("b", 45, 40)],
+        [UNSAID, OTHER, area("b", 45, 40)],
+        [UNSAID.model_copy(update={"reason": "the scores have no spread"}), area("b", 45, 40)],
         [area("a", 60, 40), area("b", 240, 160), excess("a", 60, 40), excess("b", 240, 160)],
         [area("a", 60, 40), area("b", 240, 160), excess("b", 40, 40)],
-        [UNSAID],
+        [UNSAID, OTHER],
         [],
     ],
 )
@@ -46,7 +53,9 @@ def test_parts_of_everybody_fit(measures):
         [area("a", 60, 40), area("b", 240, 175)],
         [area("a", 60, 40), area("b", 225, 160)],  # somebody was left out
         [area("a", 60, 40), area("b", 225, 160), NO_EXCESS],  # and an excess unsaid is no excuse for that
-        [UNSAID, area("b", 310, 200)],
+        [UNSAID, OTHER, area("b", 310, 200)],
+        [UNSAID, area("b", 45, 40)],  # the other's patients follow by subtraction
+        [area("a", 60, 40), area("b", 240, 160), blind(310)],
         [area("a", 60, 40), area("b", 240, 160), excess("a", 300, 40), excess("b", 60, 40)],
     ],
 )

@@ -46,9 +46,14 @@ def test_an_end_needs_an_error_rate_below_one_half(alpha):
 
 
 def test_binomial_tail_is_exact_on_both_sides_of_the_mean():
-    for n, p in itertools.product((1, 7, 436, 20_000), (1e-6, 0.01, 0.3, 0.99)):
+    for n, p in itertools.product((1, 7, 436, 20_000), (0.0, 1e-6, 0.01, 0.3, 0.99, 1.0)):
         for k in {-1, 0, 1, int(n * p), int(n * p) + 3, n - 1, n}:
             assert binomial_at_most(k, n, p) == pytest.approx(stats.binom.cdf(k, n, p), rel=1e-8, abs=1e-12)
+
+
+def test_what_is_less_than_any_float_is_not_summed_term_by_term():
+    """Whoever reads a count of a thousand million would wait an hour for a limit that is nought."""
+    assert binomial_at_most(10**9 // 2, 10**9, 0.75) == 0
 
 
 def test_normal_ends_contain_every_estimate_that_rounds_to_the_published_one():
@@ -69,6 +74,14 @@ def test_perfect_separation_has_the_exact_rank_limit_and_its_mirror():
     assert above.upper == 1
     assert float(above.lower) <= ALPHA ** (1 / 100) < float(above.lower) + 0.001
     assert (below.lower, below.upper) == (1 - above.upper, 1 - above.lower)
+
+
+def test_the_rank_limit_is_only_for_perfect_separation_without_an_error():
+    """An AUC that was rounded to 1 has its own error; one of a half without an error is only rounded."""
+    exact, rounded = (logit(Decimal(1), Decimal(error), 100, ALPHA) for error in ("0", "0.0001"))
+    assert exact.lower < Decimal("0.97") < rounded.lower
+    half = logit(Decimal("0.5"), Decimal(0), 100, ALPHA)
+    assert (half.lower, half.upper) == (Decimal("0.499"), Decimal("0.501"))
 
 
 def test_no_pairs_say_nothing_about_perfect_separation():

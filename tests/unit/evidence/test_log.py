@@ -173,6 +173,27 @@ def test_a_crash_between_the_two_copies_of_a_checkpoint_keeps_the_new_one(tmp_pa
         assert log.checkpoint() == new
 
 
+def test_a_crash_in_writing_a_checkpoint_keeps_the_one_before(tmp_path, hospital, monkeypatch):
+    with Log.open(tmp_path, ORIGIN) as log:
+        log.append(b"a")
+        kept = checkpoint(log, hospital)
+        log.write_checkpoint(kept)
+        log.append(b"b")
+
+        def fail(file, target):
+            if target.parent.name == "checkpoints":
+                raise OSError(28, "No space left on device")
+            file.rename(target)
+
+        monkeypatch.setattr("pathlib.Path.replace", fail)
+        monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # a crash cleans nothing up
+        with pytest.raises(Unavailable, match="No space"):
+            log.write_checkpoint(checkpoint(log, hospital))
+        monkeypatch.undo()
+    with Log.open(tmp_path, ORIGIN) as log:
+        assert log.checkpoints() == (kept,)
+
+
 def test_leaves_are_synchronised_before_they_are_renamed(tmp_path, monkeypatch):
     steps = []
     with Log.open(tmp_path, ORIGIN) as log:

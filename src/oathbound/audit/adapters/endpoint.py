@@ -38,7 +38,14 @@ def limits_of(settings: EndpointSettings) -> Limits:
 
 @contextmanager
 def open_endpoint(
-    url: str, model: str, codes: CodeMap, settings: EndpointSettings, *, keep: Path, allow_http: bool = False
+    url: str,
+    model: str,
+    codes: CodeMap,
+    settings: EndpointSettings,
+    *,
+    keep: Path,
+    label: str = "",
+    allow_http: bool = False,
 ) -> Iterator[tuple[SamplingEndpoint, str]]:
     """Open a model behind an address for as long as an audit takes; yield it, and a digest.
 
@@ -61,7 +68,7 @@ def open_endpoint(
     asked = settings.model_dump(mode="json", include=set(_IDENTITY)) | {"codes": digest_of(codes.plain())}
     with ExitStack() as stack:
         connection = stack.enter_context(Connection(url, limits_of(settings), allow_http=allow_http))
-        answers = stack.enter_context(Answers(keep))
+        answers = stack.enter_context(Answers(keep, label))
         target = kind(
             connection,
             answers,

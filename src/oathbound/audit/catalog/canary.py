@@ -67,7 +67,7 @@ class Canary:
         for the seed is published, and who knows the noise can subtract it.
         """
         if self._siblings is None:
-            raise Unavailable("oathbound did not train this model, so it cannot train a sibling")
+            raise Unavailable("canaries are planted in a study alone: its procedure trains the sibling")
         if plan.canaries is None:
             raise NothingExamined("the plan plants no canaries", hint="add [policy.audit.canaries]")
         if len(patients.members) < plan.minimum_patients:

@@ -98,7 +98,11 @@ class Membership:
                 alone: Scores = np.mean([each.logprob for each in strangers], axis=0)
                 blind["references"] = _known(alone[:boundary]), _known(alone[boundary:])
         least = plan.minimum_patients
-        measures: list[Measure] = [baseline(name, *groups, minimum=least) for name, groups in blind.items()]
+        everybody = boundary, len(people) - boundary
+        measures: list[Measure] = [
+            baseline(name, *groups, minimum=least, halves_of=everybody if name == "records" else None)
+            for name, groups in blind.items()
+        ]
         for name, scores in by_name.items():
             if np.isnan(scores).all():
                 missing += _missing((name,), "the model tells too little of its probabilities")

@@ -27,9 +27,9 @@ from oathbound.core.catalogue import SUBGROUP_REFERENCE_THREAT, SUBGROUP_THREAT
 from oathbound.core.errors import NothingExamined
 from oathbound.core.finding import Measure, Measured, NotMeasurable
 from oathbound.core.gates import LEAST_FOR_AUC, LEAST_FOR_EXCESS
+from oathbound.core.groups import SUPPRESSED
 from oathbound.core.patient import Patient
 
-SUPPRESSED: Final = "too few patients in this group, or in one that this one would give away"
 """One reason for both: which of them holds is itself a fact about a small group."""
 
 _STRATA: Final = "of the group: static facts, age band, prompt length; values with few carriers merged"
@@ -62,12 +62,16 @@ class RareSubgroup:
             raise NothingExamined("the policy names no groups")
         before, least = target.tokens_pushed, plan.minimum_patients
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
-        people, boundary = (*patients.members, *patients.held_out), len(patients.members)
+        people, boundary = patients.evaluated, len(patients.members)
         blind = {"records": record_scores(people, boundary, rng)}
         scores, alone = self._scores(target, patients, people, rng)
         if alone is not None:
             blind["references"] = _known(alone[:boundary]), _known(alone[boundary:])
-        measures: list[Measure] = [baseline(name, *both, minimum=least) for name, both in blind.items()]
+        everybody = boundary, len(people) - boundary
+        measures: list[Measure] = [
+            baseline(name, *both, minimum=least, halves_of=everybody if name == "records" else None)
+            for name, both in blind.items()
+        ]
         group_of, told = np.array(partition(people, plan.groups)), ~np.isnan(scores)
         sides = np.arange(len(people)) < boundary, np.arange(len(people)) >= boundary
         own, others = (

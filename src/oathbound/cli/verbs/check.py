@@ -16,6 +16,7 @@ from oathbound.cli.verbs.options import (
     ReferenceOption,
     given_records,
 )
+from oathbound.core.errors import WrongInput
 
 if TYPE_CHECKING:
     from oathbound.workflow.given_records import Folders, Split
@@ -42,7 +43,9 @@ def command(
     Parses, cross-checks and prices the study file; reads no record. With the records of an audit without a
     study, prices that audit: every test is run on a few of the patients, and nothing of it is shown.
     """
-    if any((members, held_out, reference, records, plan)):
+    if plan is not None and not any((members, held_out, reference, records)):
+        raise WrongInput("a plan is priced with records", hint="give --members and --held-out, or --records")
+    if any((members, held_out, reference, records)):
         _audit(study, given_records(members, held_out, reference, records), plan, form)
     else:
         _study(study, form)
