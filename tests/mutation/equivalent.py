@@ -9,7 +9,7 @@ EQUIVALENT: Final[dict[str, str]] = {
     "core.catalogue listed: no `policy.audit.attributes`": (
         "without them there is no such test, as was said before; this tells the type checker so"
     ),
-    "core.gates _Round._questions: no `len(self.sites) > 1`": (
+    "core.gates _Round._of_score: no `len(self.sites) > 1`": (
         "more than one site measured, which the other part asks, needs more than one site"
     ),
     "core.gates _sentence: no `claim.upper is not None`": (

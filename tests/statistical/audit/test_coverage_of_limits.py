@@ -283,3 +283,33 @@ def test_power_grows_with_patients():
         log.info("power, gate .01, three sites of %d and %d: %s of %d", 2 * carriers, carriers, found, audits)
     assert found[0.03] <= found[0.05] <= found[0.1]
     assert found[0.05] >= stats.binom.ppf(0.0001, audits, 0.95)
+
+
+def near_one(rng, n, low):
+    """Probabilities near 1, but for a share `low` near 0: how surely an attribute is answered."""
+    return np.where(rng.random(n) < low, rng.beta(1, 20, n), rng.beta(200, 1, n))
+
+
+def ends_near_one(rng, members, held_out, *, low):
+    """The limits of an excess of groups of which these shares are answered otherwise than the rest."""
+    groups = (near_one(rng, n, share) for n, share in zip((members, held_out), low, strict=True))
+    return pool(
+        [excess("s", *(Group(each, [((0,),)] * len(each)) for each in groups), minimum=20, strata="none")]
+    ).interval(0.025)
+
+
+@pytest.mark.parametrize(("members", "held_out"), [(40, 100), (40, 200), (60, 600)])
+def test_few_members_near_one_are_not_accused_where_both_groups_are_alike(members, held_out):
+    rng, audits = np.random.default_rng(4), 300
+    wrong = sum(ends_near_one(rng, members, held_out, low=(0.03, 0.03)).lower > 0 for _ in range(audits))
+    assert wrong <= stats.binom.isf(1e-4, audits, 0.025)
+
+
+@pytest.mark.parametrize(
+    ("members", "held_out", "low"), [(400, 40, 0.03), (1000, 40, 0.015), (1000, 100, 0.015)]
+)
+def test_few_held_out_near_one_do_not_hide_an_excess(members, held_out, low):
+    rng, audits, truth = np.random.default_rng(5), 300, low * (200 / 201 - 1 / 21)
+    found = [ends_near_one(rng, members, held_out, low=(0, low)) for _ in range(audits)]
+    assert sum(float(ends.upper) < truth for ends in found) <= stats.binom.isf(1e-4, audits, 0.025)
+    assert any(float(ends.upper) < 0.25 for ends in found), "limits that say nothing are no limits"

@@ -7,6 +7,7 @@ from oathbound.core.catalogue import CATALOGUE, check_gates, is_whole, listed
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, Threat
 from oathbound.core.shape import ExtensionModel
+from oathbound.core.study import Gate
 from oathbound.evidence.keys import Secret
 from oathbound.testing.consortium import policy_for
 
@@ -54,6 +55,7 @@ def test_a_finding_is_whole_with_every_score_measured_or_not_or_none_at_all():
     [
         finding(EXCESS, version=1),
         finding(EXCESS, test="divination"),
+        finding(test="divination"),
         finding(EXCESS, threat=Threat(sees="little", knows="little")),
         finding(EXCESS, TOO_FEW),
         finding(EXCESS.model_copy(update={"score": "loss"})),
@@ -114,3 +116,9 @@ def test_a_gate_on_no_test_is_shown_the_tests_that_there_are_and_no_source_of_th
     with pytest.raises(WrongInput) as refused:
         check_gates(policy_for(SECRETS, extensions=extensions, gates=[gate]))
     assert refused.value.hint == f"one of: {', '.join(CATALOGUE)}, oracle"
+
+
+def test_what_did_not_run_is_a_test_of_the_study_or_one_that_a_gate_names():
+    gates = (Gate(test="divination", metric="auc", at_most=Decimal("0.5")),)
+    assert not is_whole(finding(test="divination"), POLICY)
+    assert is_whole(finding(test="divination"), POLICY.model_copy(update={"gates": gates}))

@@ -154,3 +154,22 @@ def test_groups_that_change_places_change_the_sign_and_nothing_else(members, hel
     assert (ends.lower, ends.upper) == (-mirrored.upper, -mirrored.lower)
     assert ends.lower <= Decimal(members) - Decimal(held_out) <= ends.upper
     assert -1 <= ends.lower < ends.upper <= 1
+
+
+def test_probes_of_sites_that_point_different_ways_do_not_hide_each_other():
+    """The mean of .3 and .7 is chance, and each is an attack."""
+    gate = Gate(test="embedding-probe", metric="auc-difference", at_most=Decimal("0.1"))
+    apart = [difference(each, "0.5") for each in ("0.3", "0.7")]
+    judgement = judged(*apart, gate=gate)
+    assert judgement.verdict is not Verdict.PASS
+    assert pool(apart).turned(0.0125) > Decimal("0.18")
+
+
+def test_a_site_that_is_only_too_small_to_know_is_not_turned_round():
+    sure, wide = (
+        difference("0.5", "0.5"),
+        difference("0.5", "0.5", errors=("0.05", "0.05"), carriers=(60, 60)),
+    )
+    alone, together = pool([sure]).turned(0.0125), pool([sure, wide]).turned(0.0125)
+    assert together < alone + Decimal("0.01")
+    assert pool([wide]).turned(0.0125) > alone + Decimal("0.05")

@@ -120,3 +120,43 @@ def test_a_refusal_names_what_failed_and_not_what_was_left_out():
 def test_findings_are_asked_for():
     with pytest.raises(NothingExamined, match="no findings"):
         judge((GATE,), PLAN, SITES, [])
+
+
+@pytest.mark.parametrize(("error", "usable"), [("0.023", True), ("0.025", False), ("1", False)])
+def test_an_error_that_no_scores_have_is_not_believed(error, usable):
+    claim = judge((GATE,), PLAN, ("north",), [found("north", auc(error=error))]).claims[0]
+    assert (claim.estimate is not None) is usable
+    assert usable or claim.note == "not measurable: the error is more than such an AUC can have"
+
+
+def test_an_excess_may_have_an_error_that_an_auc_could_not():
+    wide = excess(40).model_copy(update={"standard_error": Decimal("0.100")})
+    claim = judge(
+        (EXCESS_GATE,), PLAN, ("north",), [found("north", wide, test="sensitive-disclosure")]
+    ).claims[0]
+    assert claim.estimate is not None
+
+
+@pytest.mark.parametrize(("member_mean", "usable"), [("0.103", True), ("0.104", False), ("0.9", False)])
+def test_a_difference_that_is_not_that_of_its_means_is_not_believed(member_mean, usable):
+    odd = excess(40).model_copy(update={"member_mean": Decimal(member_mean)})
+    claim = judge(
+        (EXCESS_GATE,), PLAN, ("north",), [found("north", odd, test="sensitive-disclosure")]
+    ).claims[0]
+    assert (claim.estimate is not None) is usable
+    assert usable or claim.note == "not measurable: the difference is not that of the means"
+
+
+@pytest.mark.parametrize(("estimate", "verdict"), [("0.000", Verdict.PASS), ("-0.450", Verdict.INCONCLUSIVE)])
+def test_an_attribute_that_is_answered_wrongly_of_members_is_given_away(estimate, verdict):
+    gate = Gate(test="attribute-inference", metric="excess", at_most=Decimal("0.05"))
+    answered = excess(2000).model_copy(
+        update={
+            "estimate": Decimal(estimate),
+            "member_mean": Decimal("0.5") + Decimal(estimate),
+            "held_out_mean": Decimal("0.5"),
+        }
+    )
+    judgement = judge((gate,), PLAN, ("north",), [found("north", answered, test="attribute-inference")])
+    assert judgement.verdict is verdict
+    assert verdict is Verdict.PASS or "wrongly" in judgement.sentence

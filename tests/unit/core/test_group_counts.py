@@ -19,9 +19,9 @@ def excess(score, members, held_out):
     return Excess(kind="excess", score=score, members=members, held_out=held_out, **facts)
 
 
-def blind(members):
+def blind(members, held_out=100):
     facts = {"estimate": Decimal("0.5"), "standard_error": Decimal("0.1")}
-    return Baseline(kind="baseline", score="records", members=members, held_out=100, **facts)
+    return Baseline(kind="baseline", score="records", members=members, held_out=held_out, **facts)
 
 
 UNSAID = NotMeasurable(kind="not-measurable", metric="auc", score="a", reason=SUPPRESSED)
@@ -56,6 +56,7 @@ def test_parts_of_everybody_fit(measures):
         [UNSAID, OTHER, area("b", 310, 200)],
         [UNSAID, area("b", 45, 40)],  # the other's patients follow by subtraction
         [area("a", 60, 40), area("b", 240, 160), blind(310)],
+        [area("a", 60, 40), area("b", 240, 160), blind(150, 210)],
         [area("a", 60, 40), area("b", 240, 160), excess("a", 300, 40), excess("b", 60, 40)],
     ],
 )

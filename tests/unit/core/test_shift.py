@@ -5,8 +5,8 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan
-from oathbound.core.finding import Auc, Baseline, Finding, Measured, Threat
-from oathbound.core.gates import SHIFTED, Attempted, Verdict, judge
+from oathbound.core.finding import Auc, Baseline, DidNotRun, Finding, Measured, NotMeasurable, Threat
+from oathbound.core.gates import SHIFTED, UNTRIED, Attempted, Verdict, judge
 from oathbound.core.study import Gate
 
 DIGEST = "sha256:" + "0" * 64
@@ -80,3 +80,64 @@ def test_a_baseline_that_asked_about_nobody_clears_nobody():
     )
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert judged.sentence.endswith(f": {SHIFTED}")
+
+
+def test_one_site_that_differs_excuses_no_failure_of_the_others_together():
+    exposed = Decimal("0.629")
+    told = judge(GATES, PLAN, ("a", "b", "c"), [finding(site, exposed, FAIR) for site in "abc"])
+    assert told.verdict is Verdict.FAIL
+    mixed = [finding(site, exposed, OTHERS if site == "c" else FAIR) for site in "abc"]
+    judged = judge(GATES, PLAN, ("a", "b", "c"), mixed)
+    assert judged.verdict is Verdict.FAIL
+    assert [claim.site for claim in judged.claims if claim.state is Verdict.FAIL] == ["a, b"]
+    alone = [finding(site, exposed, FAIR if site == "a" else OTHERS) for site in "abc"]
+    assert [claim.site for claim in judge(GATES, PLAN, ("a", "b", "c"), alone).claims] == [
+        "all sites",
+        "a",
+        "b",
+        "c",
+    ]
+
+
+def measured(attempted, *changes):
+    outcome = attempted.finding.outcome
+    kept = tuple(measure for measure in outcome.measures if measure.kind != "baseline")
+    outcome = outcome.model_copy(update={"measures": (*kept, *changes)})
+    return Attempted(attempted.finding.model_copy(update={"outcome": outcome}), 1)
+
+
+def lacking(metric):
+    return NotMeasurable(kind="not-measurable", metric=metric, score="records", reason="too few patients")
+
+
+def test_where_nobody_tried_nothing_passes_and_what_fails_fails():
+    fair = finding("a", Decimal("0.500"), FAIR)
+    judged = judge(GATES, PLAN, ("a",), [measured(fair, lacking("baseline"))])
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.sentence.endswith(f"below the gate 0.6; but {UNTRIED}")
+    exposed = measured(finding("a", Decimal("0.800"), FAIR), lacking("baseline"))
+    assert judge(GATES, PLAN, ("a",), [exposed]).verdict is Verdict.FAIL
+    between = judge(GATES, PLAN, ("a",), [measured(finding("a", Decimal("0.59"), FAIR), lacking("baseline"))])
+    assert "nobody tried" not in between.sentence
+    one_of_two = measured(fair, lacking("baseline"), fair.finding.outcome.measures[1])
+    assert judge(GATES, PLAN, ("a",), [one_of_two]).verdict is Verdict.PASS
+    assert judge(GATES, PLAN, ("a",), [measured(fair, lacking("tail"))]).verdict is Verdict.PASS
+
+
+def test_a_shift_that_one_test_finds_holds_for_all_tests_of_the_site():
+    gates = (Gate(test="another", metric="auc", at_most=Decimal("0.6")),)
+    for blind, verdict in ((FAIR, Verdict.PASS), (OTHERS, Verdict.INCONCLUSIVE)):
+        own = finding("a", Decimal("0.500"), blind)
+        other = Attempted(measured(own).finding.model_copy(update={"test": "another"}), 1)
+        assert judge(gates, PLAN, ("a",), [own, other]).verdict is verdict
+    did_not_run = DidNotRun(kind="did-not-run", reason="no electricity")
+    unrun = Attempted(own.finding.model_copy(update={"outcome": did_not_run}), 1)
+    judged = judge(gates, PLAN, ("a",), [unrun, other])
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.sentence.endswith(UNTRIED)
+
+
+def test_a_baseline_with_an_error_that_cannot_be_clears_nobody():
+    fair = finding("a", Decimal("0.500"), FAIR)
+    blind = fair.finding.outcome.measures[1].model_copy(update={"standard_error": Decimal("0.5")})
+    assert judge(GATES, PLAN, ("a",), [measured(fair, blind)]).sentence.endswith(f": {SHIFTED}")
