@@ -72,6 +72,17 @@ QUESTIONS: Final = {
 }
 """What each audit test asks; the first words of its page in `docs/audits/`."""
 
+TABLES: Final = {
+    "attribute-inference": "attributes",
+    "canary": "canaries",
+    "embedding-probe": "probe",
+    "identifier-perturbation": "perturbation",
+    "rare-subgroup": "groups",
+    "sensitive-disclosure": "sensitive",
+    "trajectory-recall": "trajectories",
+}
+"""Where a plan says how a test is run; without it the test does not run."""
+
 REASONS: Final = {
     Reason.UNREADABLE: "A consent could not be read, or not understood whole: it cannot permit.",
     Reason.DENIED: "A rule denies the use, or the consent was rejected. A deny overrides every permit.",
@@ -103,6 +114,7 @@ def topics(context: typer.Context) -> tuple[Topic, ...]:
         *exit_topics(),
         *error_topics(),
         *test_topics(),
+        *file_topics(),
         *key_topics(),
         *step_topics(),
         *statement_topics(),
@@ -185,11 +197,22 @@ def test_topics() -> Iterator[Topic]:
         for metric, scores in listed.metrics.items():
             text.append(f"  {metric} of {', '.join(sorted(scores))}")
             used.setdefault(metric, []).append(name)
+        if name in TABLES:
+            text.append(f"Its table: [policy.audit.{TABLES[name]}] of a study, [{TABLES[name]}] of a plan.")
         yield Topic(name, "audit test", QUESTIONS.get(name, name), "\n".join(text), f"docs/audits/{name}.md")
     for metric, tests in used.items():
         title, text_ = _said(measures[metric])
         page = f"docs/audits/{tests[0]}.md"
         yield Topic(metric, "metric", title, f"{text_}\n\nMeasured by {', '.join(tests)}.".strip(), page)
+
+
+def file_topics() -> Iterator[Topic]:
+    """Yield the files that people write, each with its tables and keys."""
+    for file, record in FILES.items():
+        title, text = _said(record)
+        keys = "\n".join(f"  {key.path} = {key.kind}" for key in file_keys(record) if "." not in key.path)
+        page = PAGES.get(file, f"spec/{file}.md")
+        yield Topic(file, "file", title, f"{text}\n\nIts keys and tables:\n{keys}".strip(), page)
 
 
 def key_topics() -> Iterator[Topic]:

@@ -71,11 +71,14 @@ def finding_lines(finding: Finding) -> Iterator[str]:  # noqa: C901 - one case f
                 )
             case Tail():
                 said = (
-                    f"{measure.above_all} members above all held out; of half of them {measure.hits} "
-                    f"above the held-out score of rank {measure.rank}"
+                    f"{measure.above_all} members score above every held-out patient; in a random half, "
+                    f"{measure.hits} members above the held-out patient of rank {measure.rank}"
                 )
             case Baseline():
-                said = f"without the model, AUC {measure.estimate} (standard error {measure.standard_error})"
+                said = (
+                    f"without asking the model, AUC {measure.estimate} (standard error "
+                    f"{measure.standard_error}): far from 0.5, the groups differ by themselves"
+                )
             case OneRun():
                 yield (
                     f"{label}  {measure.score}: {measure.right} of {measure.guesses} guesses right, of "

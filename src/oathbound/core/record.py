@@ -126,4 +126,4 @@ def _hint(error: ValidationError) -> str:
         return (
             "check the spelling; a key that oathbound does not know is an error, for a promise is read whole"
         )
-    return "the file's page in spec/ lists every key and its type"
+    return "`oathbound explain` lists every key of the files that people write"

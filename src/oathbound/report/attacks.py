@@ -149,14 +149,22 @@ def attacks(verified: Verified) -> Iterator[Attack]:
     gates, plan, claims = verified.policy.gates, verified.policy.audit, verified.judgement.claims
     number = max(claim.attempt for claim in claims)
     ungated = _ungated(verified)
-    for test in dict.fromkeys([gate.test for gate in gates] + [finding.test for finding in findings]):
-        own = [finding for finding in findings if finding.test == test]
+    tests = dict.fromkeys([gate.test for gate in gates] + [finding.test for finding in findings])
+    found = {
+        test: _Found(
+            [each for each in findings if each.test == test], number, plan, len(verified.policy.sites)
+        )
+        for test in tests
+    }
+    shifted = _shifted(found.values(), plan)
+    for test, own in found.items():
         yield _attack(
             test,
-            _Found(own, number, plan, len(verified.policy.sites)),
+            own,
             tuple(gate for gate in gates if gate.test == test),
             [claim for claim in claims if claim.test == test],
             [estimate for estimate in ungated if estimate.test == test],
+            shifted=shifted,
         )
 
 
@@ -194,17 +202,21 @@ def _confidence(found: Sequence[Estimate], side: float) -> Iterator[str]:
 
 def audit_attacks(audit: FolderAudit) -> tuple[Attack, ...]:
     """Return the tests of an audit without a study; attempt k errs as seldom as a study's would."""
-    found = _of_audit(audit)
+    estimated = _of_audit(audit)
+    found = {each.test: _Found([each], audit.attempt, audit.plan, 1) for each in audit.findings}
+    shifted = _shifted(found.values(), audit.plan)
     return tuple(
-        _attack(
-            finding.test,
-            _Found([finding], audit.attempt, audit.plan, 1),
-            (),
-            (),
-            [estimate for estimate in found if estimate.test == finding.test],
-        )
-        for finding in audit.findings
+        _attack(test, own, (), (), [each for each in estimated if each.test == test], shifted=shifted)
+        for test, own in found.items()
     )
+
+
+def _shifted(found: Iterable["_Found"], plan: AuditPlan) -> frozenset[str]:
+    """Return the sites where a blind attacker of any test tells the groups apart, as a verdict does."""
+    latest = [(finding, each.side) for each in found for finding in each.latest]
+    if not latest:
+        return frozenset()
+    return blind_part([finding for finding, _ in latest], plan.minimum_patients, latest[0][1]).shifted
 
 
 def audit_confidences(audit: FolderAudit) -> tuple[str, ...]:
@@ -236,6 +248,8 @@ def _attack(
     gates: Sequence[Gate],
     claims: Sequence[Claim],
     ungated: Sequence[Estimate],
+    *,
+    shifted: frozenset[str],
 ) -> Attack:
     plan = found.plan
     blind = blind_part(found.latest, plan.minimum_patients, found.side)
@@ -257,7 +271,7 @@ def _attack(
                     metric,
                     None,
                     [each for each in ungated if each.metric == metric],
-                    shifted=blind.shifted,
+                    shifted=shifted,
                     order=rungs,
                 )
                 for metric in metrics

@@ -159,7 +159,7 @@ def test_strata_chosen_by_the_held_out_that_fell_into_them_are_caught(case):
     assert mean > max(2 * error, 0.002)
 
 
-def test_few_carriers_measure_nothing_and_a_normal_end_for_them_is_caught():
+def test_few_carriers_measure_nothing_and_their_own_variance_alone_is_caught():
     # Most have a probability near .9, and twelve members without any of the others have no spread.
     def skewed(n):
         return np.where(rng.random(n) < 0.85, 0.9, 0.05) + rng.uniform(0, 0.02, n)
@@ -169,8 +169,9 @@ def test_few_carriers_measure_nothing_and_a_normal_end_for_them_is_caught():
         groups = [Group(skewed(n), [((0,),)] * n) for n in (39, 40)]
         assert isinstance(excess("emission", *groups, minimum=10, strata="s"), NotMeasurable)
         groups = [Group(skewed(n), [((0,),)] * n) for n in (12, 100)]
-        difference, error, _ = standardised_difference(*groups)
-        wrong += difference > stats.norm.isf(tail) * error
+        difference, _, _ = standardised_difference(*groups)
+        own = np.sqrt(sum(each.values.var(ddof=1) / len(each.values) for each in groups))
+        wrong += difference > stats.norm.isf(tail) * own
     assert wrong > stats.binom.ppf(SURE, 400, tail)
 
 

@@ -148,10 +148,10 @@ def excess(estimate: str, error: str = "0.003") -> dict:
         "score": "emission",
         "estimate": estimate,
         "standard_error": error,
-        "member_mean": "0.031",
+        "member_mean": str(Decimal("0.030") + Decimal(estimate)),
         "held_out_mean": "0.030",
         "members": 400,
-        "held_out": 200,
+        "held_out": 400,
         "strata": "sex, age band and prompt length",
     }
 
@@ -416,9 +416,9 @@ def undecided(make: Make) -> Verified:
     }
     return make(
         [
-            finding("north", "membership", measured(auc("0.531", error="0.028"), tpr(25))),
-            finding("river", "membership", measured(auc("0.520", error="0.030"), small)),
-            finding("south", "membership", measured(auc("0.548", error="0.031"), tpr(25))),
+            finding("north", "membership", measured(auc("0.531", error="0.028", patients=700), tpr(25))),
+            finding("river", "membership", measured(auc("0.520", error="0.030", patients=700), small)),
+            finding("south", "membership", measured(auc("0.548", error="0.031", patients=700), tpr(25))),
             finding("north", "sensitive-disclosure", measured(excess("0.004"))),
             finding("river", "sensitive-disclosure", did_not_run("too few carriers of a sensitive code")),
         ],

@@ -10,7 +10,7 @@ from oathbound.core.canonical import canonical, digest
 from oathbound.core.errors import NotAuthentic, WrongInput
 from oathbound.core.folder_audit import read_folder_audit
 from oathbound.core.gates import SHIFTED, error_rate
-from oathbound.core.ladder import levels, risk, sentence
+from oathbound.core.ladder import levels, risk, sentence, unexpressed
 from oathbound.core.unjudged import estimates
 from oathbound.report.attacks import attacks, audit_attacks, grounds
 from oathbound.report.audit_page import render_audit
@@ -40,11 +40,13 @@ def attack_of(found, test):
 def test_the_sentence_of_a_ladder_is_the_one_of_its_published_numbers(alone):
     finding = alone.findings[2]
     measures = [measure for measure in finding.outcome.measures if measure.score.startswith(("n", "a", "c"))]
-    own = sentence(risk(levels(measures, error_rate(Decimal("0.05"), 2))), Decimal(0))
+    climbed = risk(levels(measures, error_rate(Decimal("0.05"), 2)))
+    own = sentence(climbed, Decimal(0), unexpressed([measures]))
     ladder = attack_of(audit_attacks(alone), "sensitive-disclosure").ladder
     assert ladder.sentence == own
     assert own in render_audit(alone, file_digest=FILE)
     assert "exceeded 0 from codes-10 " in own
+    assert own.endswith("Not asked, for the vocabulary cannot express it: codes-10-values.")
     assert "codes-10-values" not in [row[0] for row in ladder.table.rows]  # no vocabulary can express it
     assert "it is no gate" in ladder.meaning
 

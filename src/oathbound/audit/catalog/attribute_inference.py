@@ -51,7 +51,7 @@ class AttributeInference:
         """Score every patient's record once for each candidate."""
         model = scoring(target)
         if plan.attributes is None:
-            raise NothingExamined("the policy names no attributes")
+            raise NothingExamined("the plan names no attributes")
         before = model.tokens_pushed
         measures = [
             _measured(model, patients, attribute, minimum=plan.minimum_patients)

@@ -43,7 +43,7 @@ class EmbeddingProbe:
         model = embedding(target)
         sensitive, asked = plan.sensitive, plan.probe
         if sensitive is None or asked is None:
-            raise NothingExamined("the policy names no sensitive codes, or no prompts to probe")
+            raise NothingExamined("the plan names no sensitive codes, or no prompts to probe")
         if not patients.reference:
             raise NothingExamined(
                 "there are no reference patients, on whom the probe is fitted",

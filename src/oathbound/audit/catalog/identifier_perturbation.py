@@ -61,7 +61,7 @@ class IdentifierPerturbation:
         if isinstance(target, RecordTarget):
             raise NothingExamined("the model sees a record as a whole and says no codes")
         if sensitive is None or asked is None:
-            raise NothingExamined("the policy names no sensitive codes, or no changes of identifiers")
+            raise NothingExamined("the plan names no sensitive codes, or no changes of identifiers")
         if not sensitive.prompt_events:
             raise NothingExamined("prompts of no events have no dates, and no age at one")
         estimator: Estimator = (

@@ -59,7 +59,7 @@ class RareSubgroup:
         attack.
         """
         if plan.groups is None:
-            raise NothingExamined("the policy names no groups")
+            raise NothingExamined("the plan names no groups")
         before, least = target.tokens_pushed, plan.minimum_patients
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
         people, boundary = patients.evaluated, len(patients.members)

@@ -53,7 +53,7 @@ class SensitiveDisclosure:
         if isinstance(target, RecordTarget):
             raise NothingExamined("the model sees a record as a whole and says no codes")
         if sensitive is None:
-            raise NothingExamined("the policy names no sensitive codes")
+            raise NothingExamined("the plan names no sensitive codes")
         return disclosed(
             target,
             patients,

@@ -65,7 +65,7 @@ class TrajectoryRecall:
         if isinstance(target, RecordTarget):
             raise NothingExamined("the model sees a record as a whole and says no codes")
         if asked is None:
-            raise NothingExamined("the policy asks for no trajectories")
+            raise NothingExamined("the plan asks for no trajectories")
         if self._embeddings is not None and len(self._embeddings) != target.size:
             raise WrongInput(
                 "there is not one embedding for every token", hint="one row a token of the model, in order"

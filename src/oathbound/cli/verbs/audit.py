@@ -150,5 +150,6 @@ def _folder(
     said = AuditAnswer(
         findings=audit.findings, attempt=audit.attempt, known=audit.known, no_verdict=NO_VERDICT
     )
-    answer("\n".join((*folder_audit_lines(audit), NO_VERDICT)), said, form)
+    page = (f"a page of it: oathbound report {out} -o {out.with_suffix('.html')}",) if out else ()
+    answer("\n".join((*folder_audit_lines(audit), NO_VERDICT, *page)), said, form)
     return Exit.INCONCLUSIVE

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CheckedArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="[STUDY]", help="The study's folder, or its study file; to price an audit, a model's folder."
+        metavar="STUDY", help="The study's folder, or its study file; to price an audit, a model's folder."
     ),
 ]
 

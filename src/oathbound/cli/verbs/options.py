@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from oathbound.workflow.given_records import Folders, Split
 
 StudyArgument = Annotated[
-    Path, typer.Argument(metavar="[STUDY]", help="The study's folder, or its study file.")
+    Path, typer.Argument(metavar="STUDY", help="The study's folder, or its study file.")
 ]
 
 ModelArgument = Annotated[
