@@ -45,9 +45,16 @@ CATALOGUE: Final[Mapping[str, AuditTest]] = {
 HERE: Final = "here"
 """The site of a finding that no study asked for."""
 
+OnTest = Callable[[str, int, int], None]
+"""Is told the name of a test that begins, how many were run before, and how many there are."""
+
 _NONE: Final[Mapping[str, AuditTest]] = MappingProxyType({})
 _PROBED: Final = 64
 _NO_THREAT: Final = Threat(sees="nothing", knows="nothing")
+
+
+def untold(_test: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
 
 
 def battery_of(policy: Policy) -> tuple[str, ...]:
@@ -68,11 +75,13 @@ def run_battery(
     brought: Mapping[str, AuditTest] = _NONE,
     refers_to: RefersTo | None = None,
     siblings: TrainsSiblings | None = None,
+    on_test: OnTest = untold,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of `battery_of`, in order of name; `brought` are extensions' tests.
 
     `refers_to` gives reference models, and is needed where the policy keeps reference patients;
-    `siblings` trains siblings of the model, and is needed where the policy plants canaries.
+    `siblings` trains siblings of the model, and is needed where the policy plants canaries; `on_test` is told
+    of every test that begins.
 
     Errors that oathbound foresees become the reason of a `DidNotRun`, as does a finding that is not all that
     its test measures; `Halted`, which is about the machine, and any other are raised.
@@ -84,8 +93,9 @@ def run_battery(
     if siblings is not None:
         tests["canary"] = Canary(siblings)
     incoherent = _incoherence(target, patients)
-    findings = []
-    for name in battery_of(policy):
+    findings, battery = [], battery_of(policy)
+    for done, name in enumerate(battery):
+        on_test(name, done, len(battery))
         test = tests.get(name)
         seed = audit_seed(policy=policy.digest, model=model, nonce=nonce, test=name, site=site)
         outcome: Measured | DidNotRun
@@ -112,16 +122,23 @@ def run_battery(
 
 
 def run_tests(
-    target: Target, patients: AuditedPatients, plan: AuditPlan, *, model: Digest
+    target: Target,
+    patients: AuditedPatients,
+    plan: AuditPlan,
+    *,
+    model: Digest,
+    on_test: OnTest = untold,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of the catalogue, in order of name, about a model of no study.
 
     Nobody has sworn to anything, so the seeds follow from the plan and the model alone: whoever audits can
-    try plans until a draw suits. Errors are as in `run_battery`.
+    try plans until a draw suits. Errors, and `on_test`, are as in `run_battery`.
     """
     incoherent = _incoherence(target, patients)
+    names = sorted(CATALOGUE)
 
     def outcome_of(test: AuditTest, seed: Digest) -> Measured | DidNotRun:
+        on_test(test.id, names.index(test.id), len(names))
         return _not_run(incoherent) if incoherent else _outcome(test, target, patients, plan, seed)
 
     return _without_study(outcome_of, plan, model)

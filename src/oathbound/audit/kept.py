@@ -20,7 +20,7 @@ import os
 import secrets
 from collections import Counter
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Final, Protocol, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -40,13 +40,26 @@ Numbers = list[list[float]]
 """What is kept of an answer; a reader of answers decides what the rows are."""
 
 
+class OnAnswer(Protocol):
+    """Is told of every answer."""
+
+    def __call__(self, *, again: bool) -> None:
+        """Take note; `again` where an earlier run had kept it."""
+        ...
+
+
+def untold(*, again: bool) -> None:
+    """Tell nobody."""
+
+
 class Answers:
-    """The answers of one audit, which `label` tells from others in the folder.
+    """The answers of one audit, which `label` tells from others in the folder; `on_answer` is told of each.
 
     `Unavailable` where the folder cannot be written, or the same audit is at work in it already.
     """
 
-    def __init__(self, folder: Path, label: str = "") -> None:
+    def __init__(self, folder: Path, label: str = "", *, on_answer: OnAnswer = untold) -> None:
+        self._on_answer = on_answer
         ending = f"-{label}" if label else ""
         self._paths = folder / f"{KEY}{ending}", folder / f"{ANSWERS}{ending}"
         self._asked: Counter[bytes] = Counter()
@@ -88,7 +101,10 @@ class Answers:
         if place is None:
             return None
         self._file.seek(place)
-        return self._opened(self._file.readline())
+        found = self._opened(self._file.readline())
+        if found is not None:
+            self._on_answer(again=True)
+        return found
 
     def keep(self, name: bytes, answer: Numbers) -> None:
         """Append an answer; `Halted` where the disk is full."""
@@ -104,6 +120,7 @@ class Answers:
                 f"answers cannot be kept: {error.strerror}",
                 hint="make room, and run the same command again: nothing that was done is lost",
             ) from None
+        self._on_answer(again=False)
 
     def forget(self) -> None:
         """Remove the key and the answers: the audit has ended."""

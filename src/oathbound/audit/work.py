@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from oathbound import __version__
-from oathbound.audit.kept import Answers
+from oathbound.audit.kept import Answers, OnAnswer, untold
 from oathbound.audit.target import Floats, HasTokens
 from oathbound.core.errors import Halted, OathboundError, Unavailable, WrongInput
 
@@ -123,19 +123,20 @@ def working(
     machine: Machine,
     opener: Opener,
     arguments: tuple[Any, ...],
+    on_answer: OnAnswer = untold,
 ) -> Iterator[None]:
     """Have an audit's work done by the machine, and what was done kept in the folder until the audit ends.
 
     `model` is the digest of the model; `opener`, a function of a module, gives model and digest from
-    `arguments` in another process. `label` tells the audit from others in the folder. A model that sees
-    records as a whole answers in no time, and needs none of this.
+    `arguments` in another process. `label` tells the audit from others in the folder, `on_answer` is told of
+    every piece. A model that sees records as a whole answers in no time, and needs none of this.
     """
     if not isinstance(target, Works):
         yield
         return
     place(target, machine.device)
     with ExitStack() as stack:
-        kept = stack.enter_context(Answers(keep, label))
+        kept = stack.enter_context(Answers(keep, label, on_answer=on_answer))
         pool = None
         if machine.processes > 1:
             pool = stack.enter_context(processes(machine, model, opener, arguments))
@@ -290,10 +291,15 @@ def _perform(do: Do, piece: tuple[Any, ...]) -> tuple[Done, int]:
 
 
 def _submitted(pool: Pool, do: Do, piece: tuple[Any, ...]) -> Future[tuple[Done, int]]:
+    # A process that is started here begins with this thread's mask, and says by itself, once it can, that
+    # interruptions are not for it (`_begin`); until then they wait.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.executor.submit(_perform, do, piece)
     except BrokenProcessPool:
         raise _ended() from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ended() -> Halted:

@@ -72,19 +72,29 @@ def complain(error: OathboundError, form: Format) -> None:
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Watch]:
-    """Show a progress bar on stderr while the block runs; nothing where stderr is not a terminal."""
+def bar(title: str, *, even: bool = True) -> Iterator[Watch]:
+    """Show a progress bar on stderr while the block runs; nothing where stderr is not a terminal.
+
+    Where the parts are `even`, each about as long as another, the time that is left is shown, too; or else
+    the time that has passed.
+    """
     if not sys.stderr.isatty():
         yield unwatched
         return
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[words]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn() if even else TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None, words="")

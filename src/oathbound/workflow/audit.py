@@ -28,19 +28,27 @@ from oathbound.workflow.notary import Consortium, check_clock, standing, state, 
 from oathbound.workflow.records import source_of
 from oathbound.workflow.rounds import gather_audit
 from oathbound.workflow.sibling import Siblings
+from oathbound.workflow.watch import AuditWatch, Watch, unwatched
 
 
 def audit_site(
-    study: StudyFolder, model: Path, name: str, *, now: int, machine: Machine = ALONE
+    study: StudyFolder,
+    model: Path,
+    name: str,
+    *,
+    now: int,
+    machine: Machine = ALONE,
+    watch: Watch = unwatched,
 ) -> tuple[Finding, ...]:
     """Run every test of the study at a site, log a statement of each finding, and return them.
 
     Consents are read again first. The seeds are what the site committed to with its admission, and an audit
     that has ended is not run again, so nobody tries until the result is better; one that was killed goes on
-    from what the model had answered, which is kept until then in the site's folder. Raises `NothingExamined`
+    from what the model had answered, which is kept until then in the site's folder. `watch` is told of the
+    tests done, and of the answers. Raises `NothingExamined`
     before there is a model, and `NotAcceptable` when `model` is not the study's.
     """
-    site, policy = study.site(name), study.policy
+    site, policy, told = study.site(name), study.policy, AuditWatch(watch)
     if study.study.run.threads:
         torch.set_num_threads(study.study.run.threads)
     loaded, brought = read_model(model, policy), tests_of(policy)
@@ -67,6 +75,7 @@ def audit_site(
                     machine=machine,
                     opener=_target,
                     arguments=(model, policy),
+                    on_answer=told.answer,
                 ):
                     findings = run_battery(
                         target,
@@ -78,6 +87,7 @@ def audit_site(
                         brought=brought,
                         refers_to=_refers_to(policy),
                         siblings=Siblings(policy, name),
+                        on_test=told.begin,
                     )
                     _keep(kept, _found(findings, policy, run=run, nonce=nonce))
             earlier = _read_kept(kept)

@@ -19,6 +19,7 @@ from oathbound.audit.adapters.hf_folder import read_huggingface
 from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import run_no_test, run_tests
 from oathbound.audit.harm.harm import resolve
+from oathbound.audit.kept import OnAnswer
 from oathbound.audit.price import TestPrice, prices
 from oathbound.audit.target import AuditedPatients, HasTokens, Target, knows
 from oathbound.audit.work import ALONE, Machine, working
@@ -33,6 +34,7 @@ from oathbound.models.folder import CONFIG, read_model
 from oathbound.models.tokenizer import BIRTH
 from oathbound.workflow.folders import check_out, read_file, read_toml, write_file
 from oathbound.workflow.given_records import Folders, Split, compared
+from oathbound.workflow.watch import AuditWatch, Watch, unwatched
 
 ATTEMPTS: Final = "audits.jsonl"
 
@@ -92,10 +94,12 @@ def audit_folder(
     output: Path | None,
     now: int,
     machine: Machine = ALONE,
+    watch: Watch = unwatched,
 ) -> FolderAudit:
     """Run every test on a model that no study trained; write what was found to `output`, if it is given.
 
     What the model answered is kept beside `output` until the audit ends, so that it can go on after a kill.
+    `watch` is told of the tests done, and of the answers.
 
     The attempt is logged in `audits.jsonl` beside `output`, or else in the current folder, before any records
     are compared: whoever reads findings should know how often somebody tried. Nobody signs that log, and
@@ -108,7 +112,8 @@ def audit_folder(
         if not here.is_dir():
             raise WrongInput(f"{here} is not a folder", hint="write to a file in a folder that is there")
         check_out(output, BEGINNING)
-    with _opened(model, here, output.name if output else "", machine) as (target, digest):
+    told = AuditWatch(watch)
+    with _opened(model, here, output.name if output else "", machine, told.answer) as (target, digest):
         plan = resolved(file, target)
         parts = given.read(here)
         attempt = _log_attempt(here / ATTEMPTS, digest, plan, now)
@@ -119,7 +124,7 @@ def audit_folder(
             findings = run_no_test(error.message, plan, model=digest)
         else:
             known = _known(target, patients) if isinstance(target, HasTokens) else None
-            findings = run_tests(target, patients, plan, model=digest)
+            findings = run_tests(target, patients, plan, model=digest, on_test=told.begin)
         failure: OathboundError | None = getattr(target, "failure", None)
         if failure is not None:  # an endpoint's connection; what tests said of it is no finding
             raise failure
@@ -148,7 +153,7 @@ def price_folder(model: Path, given: Folders | Split, file: PlanFile) -> Iterato
 
 @contextmanager
 def _opened(
-    model: Path | ServedModel, here: Path, label: str, machine: Machine
+    model: Path | ServedModel, here: Path, label: str, machine: Machine, on_answer: OnAnswer
 ) -> Iterator[tuple[Target, str]]:
     if isinstance(model, Path):
         target, digest = open_target(model)
@@ -160,6 +165,7 @@ def _opened(
             machine=machine,
             opener=open_target,
             arguments=(model,),
+            on_answer=on_answer,
         ):
             yield target, digest
         return
@@ -173,7 +179,9 @@ def _opened(
     said = read_file(model.vocabulary, hint=_SERVED, most=MAX_JSON_BYTES)
     codes = read_map(said, what=str(model.vocabulary))
     settings = EndpointSettings.parse(read_toml(model.settings), what=str(model.settings))
-    with open_endpoint(model.url, model.name, codes, settings, keep=here, label=label) as opened:
+    with open_endpoint(
+        model.url, model.name, codes, settings, keep=here, label=label, on_answer=on_answer
+    ) as opened:
         yield opened
 
 

@@ -59,6 +59,11 @@ def full(_target, number):
     return (np.full(1, float(number)),)
 
 
+def deaf(_target, _number):
+    """Whether an interruption waits: in a process of a pool this thread's mask is what it began with."""
+    return (np.full(1, float(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))),)
+
+
 def patient(_target, seconds):
     time.sleep(seconds)
     return (np.full(1, float(os.getpid())),)

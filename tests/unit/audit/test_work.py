@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pieces import FIRST, MODEL, dying, echo, full, opened, opened_with_digest, refusing
+from pieces import FIRST, MODEL, deaf, dying, echo, full, opened, opened_with_digest, refusing
 
 from oathbound.audit.adapters.own import EventTarget
 from oathbound.audit.chains import CodeSet, drawn
@@ -67,6 +67,28 @@ def test_what_is_kept_changes_no_number_and_no_cost(tmp_path, monkeypatch, way):
     with at_work(again, tmp_path):
         assert same(answers(again, way), expected)
     assert not list(tmp_path.iterdir()), "the key and the answers go when an audit ends"
+
+
+def test_every_answer_is_told_of_and_what_was_kept_is_told_apart(tmp_path):
+    def told_of():
+        said, target = [], opened()
+        with working(
+            target,
+            MODEL,
+            keep=tmp_path,
+            machine=Machine(),
+            opener=opened_with_digest,
+            arguments=(),
+            on_answer=lambda *, again: said.append(again),
+        ):
+            list(each(target, refusing, [(0,), (1,), (number,)]))
+        return said
+
+    number = 3
+    with pytest.raises(WrongInput):
+        told_of()
+    number = 2
+    assert told_of() == [True, True, False]
 
 
 def test_another_model_or_another_seed_finds_nothing(tmp_path):
@@ -154,6 +176,14 @@ def test_processes_end_with_whoever_started_them(tmp_path, end):
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, workers))
+
+
+def test_an_interruption_waits_until_a_process_has_begun(tmp_path):
+    target, before = opened(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.SIGINT not in before
+    with at_work(target, tmp_path, Machine(processes=2)):
+        assert [each_[0] for (each_,) in each(target, deaf, [(0,), (1,)])] == [1.0, 1.0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def alive(pid):

@@ -12,7 +12,7 @@ from oathbound.audit.adapters.codes import CodeMap, PlainCodes
 from oathbound.audit.adapters.endpoint_http import Connection, Limits
 from oathbound.audit.adapters.endpoint_target import SamplingEndpoint, ScoringEndpoint, SteppingEndpoint
 from oathbound.audit.adapters.endpoint_words import Ids, Texts, Wire
-from oathbound.audit.kept import Answers
+from oathbound.audit.kept import Answers, OnAnswer, untold
 from oathbound.core.canonical import digest_of
 from oathbound.core.endpoint import EndpointSettings
 from oathbound.core.errors import WrongInput
@@ -45,13 +45,15 @@ def open_endpoint(
     *,
     keep: Path,
     label: str = "",
+    on_answer: OnAnswer = untold,
     allow_http: bool = False,
 ) -> Iterator[tuple[SamplingEndpoint, str]]:
     """Open a model behind an address for as long as an audit takes; yield it, and a digest.
 
     The digest is of what was asked, not of weights: what a server computes with cannot be seen. Answers are
-    kept in the folder `keep`, and removed at the end. Where the audit did not come to its end they stay for
-    the next try, and the error of the connection is raised even where a test took it for its own reason.
+    kept in the folder `keep`, and removed at the end; `on_answer` is told of each. Where the audit did not
+    come to its end they stay for the next try, and the error of the connection is raised even where a test
+    took it for its own reason.
     """
     codebook = PlainCodes(codes, bos=settings.bos, eos=settings.eos)
     size = codebook.size if settings.size is None else settings.size
@@ -68,7 +70,7 @@ def open_endpoint(
     asked = settings.model_dump(mode="json", include=set(_IDENTITY)) | {"codes": digest_of(codes.plain())}
     with ExitStack() as stack:
         connection = stack.enter_context(Connection(url, limits_of(settings), allow_http=allow_http))
-        answers = stack.enter_context(Answers(keep, label))
+        answers = stack.enter_context(Answers(keep, label, on_answer=on_answer))
         target = kind(
             connection,
             answers,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oathbound.cli.output import Format, answer
+from oathbound.cli.output import Format, answer, bar
 from oathbound.cli.verbs.options import (
     FormatOption,
     HeldOutOption,
@@ -123,7 +123,9 @@ def _site(model: Path, site: str, machine: "Machine", form: Format) -> None:
     from oathbound.workflow.audit import audit_site
     from oathbound.workflow.folders import StudyFolder
 
-    findings = audit_site(StudyFolder.open(model.parent), model, site, now=int(time.time()), machine=machine)
+    study = StudyFolder.open(model.parent)
+    with bar("audit", even=False) as watch:
+        findings = audit_site(study, model, site, now=int(time.time()), machine=machine, watch=watch)
     text = "\n".join(line for finding in findings for line in finding_lines(finding))
     answer(text, AuditAnswer(findings=findings), form)
 
@@ -146,7 +148,9 @@ def _folder(
     from oathbound.workflow.audit_folder import audit_folder, read_plan
 
     given = given_records(members, held_out, reference, records)
-    audit = audit_folder(model, given, read_plan(plan), output=out, now=int(time.time()), machine=machine)
+    asked, now = read_plan(plan), int(time.time())
+    with bar("audit", even=False) as watch:
+        audit = audit_folder(model, given, asked, output=out, now=now, machine=machine, watch=watch)
     said = AuditAnswer(
         findings=audit.findings, attempt=audit.attempt, known=audit.known, no_verdict=NO_VERDICT
     )
