@@ -1,7 +1,12 @@
 """The demo's second cohort, four real hospitals: a model that memorises is refused, a private one is not."""
 
+import re
+import shlex
+import subprocess
+import sys
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +19,7 @@ from oathbound.evidence.verify import verify
 from oathbound.workflow.demo import demo
 
 NOW = 1_800_000_000
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "audit-demo" / "README.md"
 SITES = ("cleveland", "hungary", "switzerland", "va")
 
 try:
@@ -48,6 +54,26 @@ def test_the_chain_runs_on_four_real_hospitals(tmp_path):
     assert refused.startswith("refused: membership AUC of loss")
     with pytest.raises(WrongInput, match="something else than this demo"):
         next(demo(folder, "nafld", now=NOW, bar=silent))
+    folder.rename(tmp_path / "work")
+    assert [exit_of(command, tmp_path) for command in commands_of_the_example()] == [0, 12, 13]
+
+
+def commands_of_the_example():
+    """What the example says to do once the demo has run."""
+    # `report` judges as of today, which is before NOW; tests/sessions tries it.
+    lines = [
+        line.strip()
+        for line in EXAMPLE.read_text().splitlines()
+        if re.match("    oathbound (?!report)", line)
+    ]
+    assert lines[0] == "oathbound demo work --cohort heart"
+    return [shlex.split(line, comments=True)[1:] for line in lines[1:]]
+
+
+def exit_of(command, folder):
+    at = ["--at", "2027-01-16"] if command[0] == "verify" else []
+    program = [sys.executable, "-m", "oathbound.cli", *command, *at]
+    return subprocess.run(program, cwd=folder, capture_output=True, check=False).returncode
 
 
 def test_a_cohort_that_there_is_not_is_refused(tmp_path):
