@@ -28,8 +28,10 @@ _SOON: Final = 3.0
 """Seconds: a test that takes longer is not tried on more."""
 
 _CARRIERS: Final = 32
-"""Those who state a sensitive code among the fewest that are tried, if there are so many. Fewer at once take a
-model longer, each: with eight the price was 1.4 to 2 times the cost."""
+"""Those who state a sensitive code among the fewest that are tried, if there are so many.
+
+A model takes longer for each of a few than for each of many: with eight the price was up to twice the cost.
+"""
 
 BEFORE: Final = "before-the-tests"
 """What is said in the place of a test of the time until the first one: reading, comparing, coherence."""
