@@ -6,13 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oathbound.core.errors import OathboundError
 from oathbound.workflow.watch import Watch, unwatched
 
 if TYPE_CHECKING:
     from oathbound.cli.answers import Answer
+
+
+_BAR: Final = 16
+"""Columns of a progress bar: of eighty, most are for what is being done."""
 
 
 class Format(StrEnum):
@@ -92,7 +96,7 @@ def bar(title: str, *, even: bool = True) -> Iterator[Watch]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(_BAR),
         TextColumn("{task.fields[words]}"),
         TimeRemainingColumn() if even else TimeElapsedColumn(),
     )

@@ -39,6 +39,6 @@ class AuditWatch:
         self._tell()
 
     def _tell(self) -> None:
-        kept = f", kept by an earlier run: {self.again:,}" if self.again else ""
+        kept = f", {self.again:,} from before" if self.again else ""
         asked = f" · answers: {self.asked:,}{kept}" if self.asked else ""
-        self.watch(self.done, self.total, f"{self.test}, test {self.done + 1} of {self.total}{asked}")
+        self.watch(self.done, self.total, f"{self.test} {self.done + 1}/{self.total}{asked}")

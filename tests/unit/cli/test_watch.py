@@ -11,8 +11,8 @@ def test_an_audit_tells_its_tests_and_what_the_model_answered():
     watch.answer(again=False)
     watch.begin("trajectory-recall", 1, 2)
     assert told == [
-        (0, 2, "membership, test 1 of 2"),
-        (0, 2, "membership, test 1 of 2 · answers: 1, kept by an earlier run: 1"),
-        (0, 2, "membership, test 1 of 2 · answers: 2, kept by an earlier run: 1"),
-        (1, 2, "trajectory-recall, test 2 of 2"),
+        (0, 2, "membership 1/2"),
+        (0, 2, "membership 1/2 · answers: 1, 1 from before"),
+        (0, 2, "membership 1/2 · answers: 2, 1 from before"),
+        (1, 2, "trajectory-recall 2/2"),
     ]
