@@ -22,7 +22,7 @@ from oathbound.audit.references import RefersTo
 from oathbound.audit.target import AuditedPatients, AuditTest, Target
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.canonical import digest_of
-from oathbound.core.catalogue import is_whole, listed
+from oathbound.core.catalogue import battery_of, is_whole
 from oathbound.core.errors import Halted, OathboundError
 from oathbound.core.finding import DidNotRun, Finding, Measured, Threat, audit_seed
 from oathbound.core.record import Digest, Name
@@ -55,13 +55,6 @@ _NO_THREAT: Final = Threat(sees="nothing", knows="nothing")
 
 def untold(_test: str, _done: int, _total: int) -> None:
     """Tell nobody."""
-
-
-def battery_of(policy: Policy) -> tuple[str, ...]:
-    """Return the tests of a study, by name: those that it plans, its extensions', and what a gate names."""
-    planned = (name for name in CATALOGUE if listed(name, policy) is not None)
-    brought = (extension.name for extension in policy.extensions if extension.group == "audits")
-    return tuple(sorted({*planned, *brought, *(gate.test for gate in policy.gates)}))
 
 
 def run_battery(

@@ -40,6 +40,14 @@ def drawn(target: SteppingTarget, prompts: Tokens, chains: int, horizon: int, se
     return np.concatenate([np.zeros((0, horizon)), *said]).astype(np.int64)
 
 
+def _probabilities(steps: Steps) -> Floats:
+    """Return the probability of every next token, (continuations, size); `WrongInput` where one is none."""
+    probabilities: Floats = np.exp(steps.logprobs())
+    if np.isnan(probabilities).any():  # a patient left out for it would be no random one
+        raise WrongInput("a probability of the model is not a number", hint="the training diverged")
+    return probabilities
+
+
 def _continued(target: SteppingTarget, prompts: Tokens, chains: int, horizon: int, seed: int) -> Done:
     """Return `drawn` of prompts that are few enough, as float64, which holds every token exactly."""
     rng = np.random.default_rng(seed)
@@ -49,7 +57,7 @@ def _continued(target: SteppingTarget, prompts: Tokens, chains: int, horizon: in
     for step in range(min(horizon, target.length - prompts.shape[1])):
         if step:
             steps.append(rows[:, step - 1])
-        cumulative = np.exp(steps.logprobs()).cumsum(axis=1)
+        cumulative = _probabilities(steps).cumsum(axis=1)
         uniform = rng.random((len(rows), 1)) * cumulative[:, -1:]
         rows[alive, step] = (cumulative > uniform).argmax(axis=1)[alive]
         alive &= rows[:, step] != target.eos
@@ -138,7 +146,7 @@ def set_avoiding(
     for step in range(horizon):
         if step:
             steps.append(said[:, step - 1])
-        probabilities, before = np.exp(steps.logprobs()), said[:, :step]
+        probabilities, before = _probabilities(steps), said[:, :step]
         weight = np.where(alive, weight * (1 - codes.mass(probabilities, before)), weight)
         codes.forbid(probabilities, before)
         said[:, step], possible = _drawn(probabilities, rng)
@@ -175,7 +183,7 @@ def first_hit(
     for step in range(horizon):
         if step:
             steps.append(said[:, step - 1])
-        probabilities, before = np.exp(steps.logprobs()), said[:, :step]
+        probabilities, before = _probabilities(steps), said[:, :step]
         drawn, _ = _drawn(probabilities, rng)
         for i, codes in enumerate(sets):
             mass = np.where(open_[i], codes.mass(probabilities, before), 0)
@@ -226,7 +234,7 @@ def on_path(steps: Steps, paths: Tokens, *, sets: Sequence[CodeSet], eos: int) -
     for step in range(horizon):
         if step:
             steps.append(np.maximum(paths[:, step - 1], 0))
-        probabilities, before, following = np.exp(steps.logprobs()), paths[:, :step], paths[:, step]
+        probabilities, before, following = _probabilities(steps), paths[:, :step], paths[:, step]
         known = (following != NO_TOKEN) & (following != eos)
         for i, codes in enumerate(sets):
             found[i].bound[:] += on[i] * codes.mass(probabilities, before)
@@ -267,7 +275,7 @@ def departing(
             break
         if step:
             steps.append(np.maximum(said[:, step - 1], 0))
-        probabilities, before = np.exp(steps.logprobs()), said[:, :step]
+        probabilities, before = _probabilities(steps), said[:, :step]
         leaving, free = alive & (leave == step), alive & (leave < step)
         weight = np.where(free, weight * (1 - codes.mass(probabilities, before)), weight)
         left = _leaving(probabilities[leaving], before[leaving], followed[leaving, step], codes, eos)

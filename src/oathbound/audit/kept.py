@@ -69,7 +69,7 @@ class Answers:
             raise _not_kept(folder, error) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            key, fresh = _run_key(self._paths[0])
+            key, fresh = run_key(self._paths[0])
         except OSError as error:
             self._file.close()
             raise _not_kept(folder, error) from None
@@ -167,8 +167,8 @@ def _not_kept(folder: Path, error: OSError) -> Unavailable:
     )
 
 
-def _run_key(path: Path) -> tuple[bytes, bool]:
-    """Return the key of a run that was killed, or a new one, and whether it is new."""
+def run_key(path: Path) -> tuple[bytes, bool]:
+    """Return the key in a file that only its owner may read, or a new one, and whether it is new."""
     with _private(path) as file:
         key = file.read(_KEY_BYTES)
         if len(key) == _KEY_BYTES:

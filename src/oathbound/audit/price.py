@@ -18,7 +18,7 @@ from oathbound.audit.battery import CATALOGUE
 from oathbound.audit.coherence import check_coherent
 from oathbound.audit.target import AuditedPatients, Target
 from oathbound.core.audit_plan import AuditPlan
-from oathbound.core.errors import OathboundError
+from oathbound.core.errors import Halted, OathboundError
 from oathbound.core.patient import Patient
 
 _TRIED: Final = (16, 64, 256)
@@ -77,8 +77,12 @@ def _price(name: str, target: Target, few: AuditedPatients, plan: AuditPlan, *, 
     tokens, began, reason = target.tokens_pushed, time.perf_counter(), ""
     try:
         CATALOGUE[name].run(target, few, plan, _SEED.to_bytes(32))
+    except Halted:  # a machine that failed says nothing of a test
+        raise
     except OathboundError as error:
         reason = error.message
+    if reason:
+        return TestPrice(name, 0, 0.0, reason)
     seconds = time.perf_counter() - began
     return TestPrice(name, math.ceil((target.tokens_pushed - tokens) * times), seconds * times, reason)
 

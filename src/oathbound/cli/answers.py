@@ -134,6 +134,13 @@ class AuditAnswer(Answer):
         default=None,
         description="Without a study: how many of a hundred events the model's vocabulary lists; or null.",
     )
+    unread: Count | None = Field(
+        default=None,
+        description=(
+            "Without a study: how many of a hundred patients could not be read, rounded up to a multiple "
+            "of 5; null at a site."
+        ),
+    )
     no_verdict: Text | None = Field(
         default=None, description="Without a study: why there is no verdict; null at a site."
     )

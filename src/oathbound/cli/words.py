@@ -77,7 +77,7 @@ def finding_lines(finding: Finding) -> Iterator[str]:  # noqa: C901 - one case f
             case Baseline():
                 said = (
                     f"without asking the model, AUC {measure.estimate} (standard error "
-                    f"{measure.standard_error}): far from 0.5, the groups differ by themselves"
+                    f"{measure.standard_error}); if surely not 0.5, the groups differ by themselves"
                 )
             case OneRun():
                 yield (
@@ -97,6 +97,8 @@ def folder_audit_lines(audit: "FolderAudit") -> Iterator[str]:
     """Yield what an audit without a study found."""
     if audit.known is not None:
         yield f"the model's vocabulary lists {audit.known} % of the events"
+    if audit.unread:
+        yield f"up to {audit.unread} % of the patients could not be read, and were left out"
     for finding in audit.findings:
         yield from finding_lines(finding)
     yield f"attempt {audit.attempt} in this folder's log of audits"

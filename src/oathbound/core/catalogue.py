@@ -146,6 +146,13 @@ def listed(test: str, policy: Policy) -> Listed | None:  # noqa: PLR0911 - one r
     return CATALOGUE[test]
 
 
+def battery_of(policy: Policy) -> tuple[str, ...]:
+    """Return the tests of a study, by name: those that it plans, its extensions', and what a gate names."""
+    planned = (name for name in CATALOGUE if listed(name, policy) is not None)
+    brought = (extension.name for extension in policy.extensions if extension.group == "audits")
+    return tuple(sorted({*planned, *brought, *(gate.test for gate in policy.gates)}))
+
+
 def check_gates(policy: Policy) -> None:
     """Raise `WrongInput` for a gate that no finding could ever meet, because no test measures it."""
     for gate in policy.gates:

@@ -41,7 +41,7 @@ from oathbound.core.finding import (
 )
 from oathbound.core.intervals import UNIT, Interval, quantile
 from oathbound.core.one_run import Accounted, epsilon_at_least
-from oathbound.core.pooling import COUNT_SLACK, AucDifferences, Pool, Usable, pool, worst
+from oathbound.core.pooling import COUNT_SLACK, AucDifferences, Aucs, Excesses, Pool, Usable, pool, worst
 from oathbound.core.study import Gate
 
 LEAST_FOR_AUC: Final = 40
@@ -177,9 +177,11 @@ def judge(
         raise NotAcceptable("a finding is numbered below attempt 1")
 
     # Steps 2 to 7, for every round; step 8: the first round that fails stands, otherwise the last decides.
-    judgement = None
+    judgement, shifted = None, frozenset[str]()
     for number in sorted({attempted.attempt for attempted in findings}):
-        judgement = _Round(number, plan, sites, findings).judge(gates, accounted)
+        current = _Round(number, plan, sites, findings)
+        shifted |= current.shifted()  # a site that differed once differs
+        judgement = current.judge(gates, accounted, shifted)
         if judgement.verdict is Verdict.FAIL:
             break
     if judgement is None:
@@ -197,14 +199,6 @@ class _Question:
     pool: Pool | None
     missing: str = ""
     sites: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubted:
-    """Sites whose groups somebody tells apart who never asked the model; and those where nobody tried."""
-
-    shifted: frozenset[str]
-    untried: frozenset[str]
 
 
 class _Round:
@@ -230,15 +224,17 @@ class _Round:
             if attempted.finding not in self.latest[key]:
                 self.latest[key].append(attempted.finding)
 
-    def judge(self, gates: tuple[Gate, ...], accounted: Accounted | None) -> Judgement:
-        """Return the judgement of this round alone."""
+    def judge(
+        self, gates: tuple[Gate, ...], accounted: Accounted | None, shifted: frozenset[str]
+    ) -> Judgement:
+        """Return the judgement of this round alone; `shifted` are sites whose groups differ by themselves."""
         # Step 4: attempt k may spend alpha / (k (k + 1)), which sums to alpha; half of it on either side.
         side = error_rate(self.plan.alpha, self.number)
-        doubted = self._doubted(side)
-        questions = [question for gate in gates for question in self._questions(gate, doubted.shifted)]
+        untried = self._untried()
+        questions = [question for gate in gates for question in self._questions(gate, shifted)]
         runs = [] if accounted is None else list(self._one_runs())
         simultaneous = sum(question.pool is not None for question in questions) + len(runs)
-        claims = tuple(self._claim(question, side, simultaneous, doubted) for question in questions)
+        claims = tuple(self._claim(question, side, simultaneous, shifted, untried) for question in questions)
         if accounted is not None:
             broken = (self._broken(*run, accounted, side / simultaneous) for run in runs)
             claims += tuple(claim for claim in broken if claim is not None)
@@ -303,25 +299,31 @@ class _Round:
             for measure in of_gate:
                 yield measure.score, usable(measure, self.plan.minimum_patients)
 
-    def _doubted(self, side: float) -> _Doubted:
-        """Return the sites where members and held-out patients may differ by themselves, for all tests.
+    def _measured(self) -> Iterator[tuple[str, Measure]]:
+        """Yield every measure of the findings that ran, with its site."""
+        for finding in chain.from_iterable(self.latest.values()):
+            if isinstance(finding.outcome, Measured):
+                yield from ((finding.site, measure) for measure in finding.outcome.measures)
 
-        The ends of all baselines of the round hold together.
+    def shifted(self) -> frozenset[str]:
+        """Return the sites where members and held-out patients differ by themselves, for all tests."""
+        baselines = [(site, each) for site, each in self._measured() if isinstance(each, Baseline)]
+        rate = baseline_rate(self.plan.alpha, len(baselines))
+        return frozenset(site for site, each in baselines if tells_apart(each, rate))
+
+    def _untried(self) -> frozenset[str]:
+        """Return the sites where nobody tried whether they do.
+
+        That a site states every finding is asked where bundles are verified.
         """
-        baselines: list[tuple[str, Baseline]] = []
-        missing: set[str] = set()
-        for (test, site), findings in self.latest.items():
-            for finding in findings:
-                if isinstance(finding.outcome, DidNotRun):
-                    missing |= {site} if test == _TRIES else set()
-                    continue
-                for measure in finding.outcome.measures:
-                    if isinstance(measure, Baseline):
-                        baselines.append((site, measure))
-                    elif isinstance(measure, NotMeasurable) and measure.metric == "baseline":
-                        missing.add(site)
-        apart = {site for site, each in baselines if _tells_apart(each, side / len(baselines))}
-        return _Doubted(frozenset(apart), frozenset(missing - {site for site, _ in baselines}))
+        unrun = {
+            site
+            for (test, site), findings in self.latest.items()
+            if test == _TRIES and any(isinstance(finding.outcome, DidNotRun) for finding in findings)
+        }
+        unmeasured = {site for site, each in self._measured() if _metric(each) == "baseline"}
+        baselines = {site for site, each in self._measured() if isinstance(each, Baseline)}
+        return frozenset((unrun | unmeasured) - baselines)
 
     def _one_runs(self) -> Iterator[tuple[Finding, OneRun]]:
         """Yield every measure of planted patients, of any test and site, with its finding."""
@@ -349,7 +351,14 @@ class _Round:
             lower=shown,
         )
 
-    def _claim(self, question: _Question, side: float, simultaneous: int, doubted: _Doubted) -> Claim:
+    def _claim(
+        self,
+        question: _Question,
+        side: float,
+        simultaneous: int,
+        shifted: frozenset[str],
+        untried: frozenset[str],
+    ) -> Claim:
         """Step 5: both ends, and where they lie; never more than undecided at a site whose groups differ."""
         gate, pooled = question.gate, question.pool
         claim = Claim(
@@ -366,11 +375,11 @@ class _Round:
             return claim
         ends = Interval(pooled.interval(side / simultaneous).lower, pooled.interval(side).upper)
         note = ""
-        if question.sites & doubted.shifted:
+        if question.sites & shifted:
             state, note = Verdict.INCONCLUSIVE, SHIFTED
         elif ends.lower > gate.at_most:
             state = Verdict.FAIL
-        elif ends.upper <= gate.at_most and question.sites & doubted.untried:
+        elif ends.upper <= gate.at_most and question.sites & untried:
             state, note = Verdict.INCONCLUSIVE, UNTRIED
         elif ends.upper <= gate.at_most and not _turned(pooled, gate, side):
             state = Verdict.PASS
@@ -452,6 +461,8 @@ def _usable_difference(measure: AucDifference, minimum: int) -> AucDifference | 
     fewest = min(count for auc in groups for count in (auc.members, auc.held_out))
     if fewest + COUNT_SLACK < max(minimum, LEAST_FOR_AUC_DIFFERENCE):
         return "not measurable: too few carriers, or others, for two AUCs"
+    if not all(map(_possible, groups)):
+        return "not measurable: the error is more than such an AUC can have"
     if any(auc.standard_error == 0 and auc.estimate not in (0, 1) for auc in groups):
         return "not measurable: the scores have no spread"
     return measure
@@ -463,28 +474,37 @@ def blind(baseline: Baseline, alpha: float) -> Interval:
     return pool([Auc(**facts | {"kind": "auc"})]).interval(alpha)
 
 
-def excludes_chance(ends: Interval) -> bool:
-    """Whether the ends of an AUC exclude one half."""
+def baseline_rate(alpha: Decimal, together: int) -> float:
+    """Return the error rate of either end of each of the baselines of a round, which hold together.
+
+    It is that of the first attempt: who tries again must not find out less easily that the groups differ.
+    """
+    return error_rate(alpha, 1) / max(together, 1)
+
+
+def tells_apart(baseline: Baseline, alpha: float) -> bool:
+    """Whether the ends of an AUC without the model exclude one half, each with error rate `alpha`.
+
+    So it is, too, where nobody was asked about, or with an error that cannot be: then nobody knows.
+    """
+    if not (baseline.members and baseline.held_out and _possible(baseline)):
+        return True
+    ends = blind(baseline, alpha)
     return not ends.lower <= _CHANCE <= ends.upper
-
-
-def _tells_apart(baseline: Baseline, alpha: float) -> bool:
-    """Whether it does; or asked about nobody, or with an error that cannot be, so that nobody knows."""
-    asked = baseline.members and baseline.held_out and _possible(baseline)
-    return not asked or excludes_chance(blind(baseline, alpha))
 
 
 def _turned(pooled: Pool, gate: Gate, side: float) -> bool:
     """Return whether an AUC could be as far below one half as the gate is above: turned round, an attack.
 
-    Of a difference of two it is the AUC among members, and the gate is how far above one half it may lie. A
-    candidate that is found less often among members than among others is an answer, too: the other one.
+    A site where it surely is below one half counts by itself, however the others fare. Of a difference of two
+    it is the AUC among members, and the gate is how far above one half it may lie. A candidate that is found
+    less often among members than among others is an answer, too: the other one.
     """
-    if isinstance(pooled, AucDifferences):
+    if isinstance(pooled, Aucs):
+        return pooled.turned(side) > max(gate.at_most, 1 - gate.at_most)
+    if isinstance(pooled, AucDifferences) or (isinstance(pooled, Excesses) and gate.test in _ANSWERED):
         return pooled.turned(side) > gate.at_most
-    if gate.test in _ANSWERED:
-        return pooled.interval(side).lower < -gate.at_most
-    return gate.metric == "auc" and 1 - pooled.interval(side).lower > max(gate.at_most, 1 - gate.at_most)
+    return False
 
 
 def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:

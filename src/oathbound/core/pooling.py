@@ -25,6 +25,7 @@ COUNT_SLACK: Final = 2
 """The most by which a count rounded to a multiple of 5 differs from the true one."""
 
 _CHANCE: Final = Decimal("0.5")
+_LEAST_EXCESS: Final = Decimal(-1)
 
 _HALF_A_UNIT: Final = 0.0005
 """The most by which a published mean differs from the true one."""
@@ -59,13 +60,13 @@ def pool(measures: Sequence[Usable]) -> Pool:
     rates = [measure for measure in measures if isinstance(measure, TruePositiveRate)]
     excesses = [measure for measure in measures if isinstance(measure, Excess)]
     if aucs and len(aucs) == len(measures):
-        return _Aucs(aucs, [auc.members for auc in aucs])
+        return Aucs(aucs, [auc.members for auc in aucs])
     if differences and len(differences) == len(measures):
         return AucDifferences(differences)
     if rates and len(rates) == len(measures):
         return _Rates(rates)
     if excesses and len(excesses) == len(measures):
-        return _Excesses(excesses)
+        return Excesses(excesses)
     raise ValueError("a pool holds measures of one kind, and at least one")
 
 
@@ -74,7 +75,7 @@ def worst(measures: Sequence[Usable]) -> Usable:
     return max(measures, key=lambda measure: pool([measure]).estimate)
 
 
-class _Aucs:
+class Aucs:
     """Weighted mean of AUCs; SE = sqrt(sum (w SE) ** 2), for the sites' patients are different people.
 
     `weights` of the sites are in any unit.
@@ -106,6 +107,16 @@ class _Aucs:
         own = logit(self.estimate, Decimal(self._error(alpha)), 0, alpha)
         assumed = score_limits(self.estimate, self._error_at, alpha, least=0)
         return Interval(min(own.lower, assumed.lower), max(own.upper, assumed.upper))
+
+    def turned(self, alpha: float) -> Decimal:
+        """Return how high the AUC may be of an attacker who turns the score round, with error rate `alpha`.
+
+        Which way to turn it an attacker may learn at each site by itself, so a site where it surely lies
+        below one half counts by itself, too.
+        """
+        alone = (Aucs([auc], [1]).interval(alpha) for auc in self.sites)
+        surely = (1 - ends.lower for ends in alone if ends.upper < _CHANCE)
+        return max((1 - self.interval(alpha).lower, *surely))
 
     def standard_error(self, value: float) -> float:  # noqa: ARG002 - part of Pool; DeLong's is what it is
         """Return the standard error of the mean, at a two-sided 5 % where a site's members outrank all."""
@@ -148,8 +159,8 @@ class AucDifferences:
 
     def __init__(self, differences: Sequence[AucDifference]) -> None:
         weights = [difference.members for difference in differences]
-        self._own = _Aucs([difference.of_members for difference in differences], weights)
-        self._others = _Aucs([difference.of_held_out for difference in differences], weights)
+        self._own = Aucs([difference.of_members for difference in differences], weights)
+        self._others = Aucs([difference.of_held_out for difference in differences], weights)
         self.members, self.held_out = self._own.members, self._others.members
         self.estimate = self._own.estimate - self._others.estimate
 
@@ -173,12 +184,9 @@ class AucDifferences:
     def turned(self, alpha: float) -> Decimal:
         """Return how far below one half the AUC among members may lie, with error rate `alpha`.
 
-        An attacker turns such a score round, and so far above one half it is right then. Every site's probe
-        has a direction of its own, so a site where it surely is below one half counts by itself.
+        An attacker turns such a score round, and so far above one half it is right then: `Aucs.turned`.
         """
-        alone = (_Aucs([auc], [1]).interval(alpha) for auc in self._own.sites)
-        surely = (_CHANCE - ends.lower for ends in alone if ends.upper < _CHANCE)
-        return max((_CHANCE - self._own.interval(alpha).lower, *surely))
+        return self._own.turned(alpha) - _CHANCE
 
     def standard_error(self, value: float) -> float:
         """Return the standard error of the difference, at a two-sided 5 % where all carriers outrank."""
@@ -221,10 +229,11 @@ class _Rates:
     published_error = standard_error
 
 
-class _Excesses:
+class Excesses:
     """Mean of excesses, weighted by member carriers."""
 
     def __init__(self, excesses: Sequence[Excess]) -> None:
+        self.sites = excesses
         self.members = sum(excess.members for excess in excesses)
         self.held_out = sum(excess.held_out for excess in excesses)
         weighted = (excess.estimate * excess.members for excess in excesses)
@@ -253,8 +262,14 @@ class _Excesses:
         and forty of them hold none (decision 18). The upper end is normal only in the limit; with no excess
         and no error it is z ** 2 / members, as Wilson's, where the held-out are not fewer.
         """
-        lower = normal(self.estimate, Decimal(self._error), alpha).lower
+        lower = max(normal(self.estimate, Decimal(self._error), alpha).lower, _LEAST_EXCESS)
         return Interval(lower, score_limits(self.estimate, self.standard_error, alpha, least=-1).upper)
+
+    def turned(self, alpha: float) -> Decimal:
+        """Return how far below nothing the excess may lie, with error rate `alpha`; a site as in `Aucs`."""
+        alone = (Excesses([excess]).interval(alpha) for excess in self.sites)
+        surely = (-ends.lower for ends in alone if ends.upper < 0)
+        return max((-self.interval(alpha).lower, *surely))
 
     def standard_error(self, value: float) -> float:
         """Return the standard error of the mean if the excess were `value` or the estimate, the larger.

@@ -5,11 +5,12 @@ Every function takes what earlier steps have found, and returns what it found or
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import product
 from typing import Final
 
 from oathbound.core import accounting
 from oathbound.core.canonical import digest, digest_of, from_canonical
-from oathbound.core.catalogue import is_whole
+from oathbound.core.catalogue import battery_of, is_whole
 from oathbound.core.errors import NotAcceptable, WrongInput
 from oathbound.core.event import SampledGaussian
 from oathbound.core.finding import (
@@ -307,7 +308,14 @@ def attempts_of(history: Sequence[Found]) -> list[tuple[Found, int]]:
 def check_findings(
     attempts: Sequence[tuple[Found, int]], model: ModelMade, policy: Policy, admissions: Sequence[Admission]
 ) -> None:
-    """(13) Refuse a finding about another model, in part, or with a seed that was not committed to."""
+    """(13) Refuse a finding about another model, in part, or with a seed that was not committed to.
+
+    None is left out: who does not say that the groups differ by themselves, or what did not run, hides it.
+    """
+    stated = {(found.finding.site, found.finding.test) for found, _ in attempts}
+    for site, test in product((site.name for site in policy.sites), battery_of(policy)):
+        if (site, test) not in stated:
+            raise NotAcceptable(f"{site} stated no finding of {test}")
     committed = {admission.site: admission.nonce_digest for admission in admissions}
     for found, _ in attempts:
         finding = found.finding

@@ -3,13 +3,22 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Self
 
 from markupsafe import Markup
 
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.finding import DidNotRun, Finding
 from oathbound.core.folder_audit import FolderAudit
-from oathbound.core.gates import BROKEN, EVERYWHERE, Claim, Verdict, error_rate
+from oathbound.core.gates import (
+    BROKEN,
+    EVERYWHERE,
+    Claim,
+    Verdict,
+    baseline_rate,
+    error_rate,
+    tells_apart,
+)
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Gate
 from oathbound.core.unjudged import Estimate, estimates
@@ -24,7 +33,7 @@ from oathbound.report.figures import (
 )
 from oathbound.report.forest import Figure, figure_of, metric_of, scale_of
 from oathbound.report.ladder import Ladder, ladder
-from oathbound.report.limits import blind_part, tail_table
+from oathbound.report.limits import baselines, blind_said, tail_table
 from oathbound.report.tables import Place, Table, facts
 from oathbound.report.words import QUESTIONS, Metric
 
@@ -156,7 +165,7 @@ def attacks(verified: Verified) -> Iterator[Attack]:
         )
         for test in tests
     }
-    shifted = _shifted(found.values(), plan)
+    blind = _Blind.of(found.values(), plan)
     for test, own in found.items():
         yield _attack(
             test,
@@ -164,7 +173,7 @@ def attacks(verified: Verified) -> Iterator[Attack]:
             tuple(gate for gate in gates if gate.test == test),
             [claim for claim in claims if claim.test == test],
             [estimate for estimate in ungated if estimate.test == test],
-            shifted=shifted,
+            blind=blind,
         )
 
 
@@ -204,19 +213,26 @@ def audit_attacks(audit: FolderAudit) -> tuple[Attack, ...]:
     """Return the tests of an audit without a study; attempt k errs as seldom as a study's would."""
     estimated = _of_audit(audit)
     found = {each.test: _Found([each], audit.attempt, audit.plan, 1) for each in audit.findings}
-    shifted = _shifted(found.values(), audit.plan)
+    blind = _Blind.of(found.values(), audit.plan)
     return tuple(
-        _attack(test, own, (), (), [each for each in estimated if each.test == test], shifted=shifted)
+        _attack(test, own, (), (), [each for each in estimated if each.test == test], blind=blind)
         for test, own in found.items()
     )
 
 
-def _shifted(found: Iterable["_Found"], plan: AuditPlan) -> frozenset[str]:
-    """Return the sites where a blind attacker of any test tells the groups apart, as a verdict does."""
-    latest = [(finding, each.side) for each in found for finding in each.latest]
-    if not latest:
-        return frozenset()
-    return blind_part([finding for finding, _ in latest], plan.minimum_patients, latest[0][1]).shifted
+@dataclass(frozen=True, slots=True)
+class _Blind:
+    """The baselines of all tests: the error rate of an end of each, and the sites whose groups differ."""
+
+    rate: float
+    shifted: frozenset[str]
+
+    @classmethod
+    def of(cls, found: Iterable["_Found"], plan: AuditPlan) -> Self:
+        """Return what a verdict makes of them."""
+        told = list(baselines(finding for each in found for finding in each.latest))
+        rate = baseline_rate(plan.alpha, len(told))
+        return cls(rate, frozenset(site for site, baseline in told if tells_apart(baseline, rate)))
 
 
 def audit_confidences(audit: FolderAudit) -> tuple[str, ...]:
@@ -249,10 +265,9 @@ def _attack(
     claims: Sequence[Claim],
     ungated: Sequence[Estimate],
     *,
-    shifted: frozenset[str],
+    blind: _Blind,
 ) -> Attack:
     plan = found.plan
-    blind = blind_part(found.latest, plan.minimum_patients, found.side)
     limit = next((gate.at_most for gate in gates if gate.metric == "excess"), None)
     metrics = dict.fromkeys(estimate.metric for estimate in ungated)
     rungs = (plan.sensitive.ladder or ()) if plan.sensitive and test == "sensitive-disclosure" else ()
@@ -271,17 +286,17 @@ def _attack(
                     metric,
                     None,
                     [each for each in ungated if each.metric == metric],
-                    shifted=shifted,
+                    shifted=blind.shifted,
                     order=rungs,
                 )
                 for metric in metrics
             ),
         ),
-        ladder=ladder(found.latest, plan, limit, found.side, found.sites)
+        ladder=ladder(found.latest, plan, limit, found.side, found.sites, shifted=blind.shifted)
         if test == "sensitive-disclosure"
         else None,
-        blind=blind.said,
-        tail=tail_table(found.latest, found.side),
+        blind=tuple(blind_said(found.latest, plan.minimum_patients, blind.rate)),
+        tail=tail_table(found.latest, found.side, blind.shifted),
         facts=facts(found.findings, _ends([*claims, *ungated], found.counted)),
         tokens=sum(f.outcome.tokens for f in found.findings if not isinstance(f.outcome, DidNotRun)),
     )

@@ -69,13 +69,19 @@ def audit_card(audit: FolderAudit, *, file_digest: str) -> str:
         for score in figure.scores
         for row in score.rows
     )
-    ladders = [attack.ladder.sentence for attack in attacks if attack.ladder]
+    ladders = [
+        each
+        for attack in attacks
+        if attack.ladder
+        for each in (attack.ladder.sentence, attack.ladder.meaning)
+    ]
     said = [f"- {each}" for attack in attacks for each in map(escaped, attack.blind)]
     known = "not known" if audit.known is None else f"{audit.known} % of the events"
     return _lines(
         *_opening(UNJUDGED_AUDIT, NO_VERDICT),
         "**Nobody signed this.**",
-        f"Attempt {count(audit.attempt)}; in the vocabulary of the model: {known}.",
+        f"Attempt {count(audit.attempt)}; in the vocabulary of the model: {known}; patients who could not be "
+        f"read: {f'up to {audit.unread} %' if audit.unread else 'none'}.",
         "### What the attacks found",
         *(_table(Table("", ("Test", "Measure", "Interval", "Result"), rows)) if rows else ()),
         *(f"Confidence of an interval: {each}." for each in audit_confidences(audit)),

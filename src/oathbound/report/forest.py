@@ -17,6 +17,7 @@ from oathbound.report.tables import count
 from oathbound.report.words import METRICS, OF_OTHER_TESTS, Metric
 
 _NO_GATE: Final = "no gate"
+_TURNED: Final = "an attacker turns a score round that ranks members last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,4 +138,6 @@ def _unjudged(each: Estimate, metric: Metric, shifted: frozenset[str]) -> tuple[
         return UNJUDGED, _NO_GATE, ""
     if each.lower > metric.chance:
         return UNJUDGED, "above chance", ""
-    return UNJUDGED, "below chance" if each.upper < metric.chance else "chance is possible", ""
+    if each.upper < metric.chance:
+        return UNJUDGED, "below chance", _TURNED if each.metric == "auc" else ""
+    return UNJUDGED, "chance is possible", ""

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.finding import DidNotRun, Excess, Finding, NotMeasurable
-from oathbound.core.gates import EVERYWHERE, Verdict, usable
+from oathbound.core.gates import EVERYWHERE, SHIFTED, Verdict, usable
 from oathbound.core.ladder import Level, levels, levels_together, risk, sentence, state, unexpressed
 from oathbound.core.record import decimal_text
 from oathbound.core.rungs import Rung
@@ -49,11 +49,18 @@ class Ladder:
 
 
 def ladder(
-    findings: Sequence[Finding], plan: AuditPlan, gate: Decimal | None, alpha: float, sites: int
+    findings: Sequence[Finding],
+    plan: AuditPlan,
+    gate: Decimal | None,
+    alpha: float,
+    sites: int,
+    *,
+    shifted: frozenset[str],
 ) -> Ladder | None:
     """Return what the findings of one test, one a site, say of the plan's ladder; None without one.
 
-    `alpha` is the error rate of one end. Without a gate the risk is held against 0.
+    `alpha` is the error rate of one end. Without a gate the risk is held against 0. Where a site is
+    `shifted`, nothing is decided of all together, nor of that site.
     """
     rungs = (plan.sensitive.ladder if plan.sensitive else None) or ()
     measured = {
@@ -67,12 +74,16 @@ def ladder(
     known = sum(all(isinstance(rung, Excess) for rung in of) for of in zip(*measured.values(), strict=True))
     risks = risk(levels_together(list(measured.values()), alpha))
     against = Decimal(0) if gate is None else gate
+    open_ = bool(shifted & measured.keys())
+    words = STATES if gate is not None else _AGAINST_NOTHING
     return Ladder(
-        sentence=sentence(risks, against, unexpressed(list(measured.values()))),
+        sentence=f"Undecided at every level: {SHIFTED}."
+        if open_
+        else sentence(risks, against, unexpressed(list(measured.values()))),
         meaning=_meaning(gate, alpha, known, "" if sites == 1 else where),
-        alone=_alone(measured, against, alpha) if len(measured) > 1 else "",
-        figure=_staircase(risks, gate),
-        table=_table(risks, against, STATES if gate is not None else _AGAINST_NOTHING),
+        alone=_alone(measured, against, alpha, shifted) if len(measured) > 1 else "",
+        figure=_staircase(risks, gate, open_=open_),
+        table=_table(risks, against, dict.fromkeys(Verdict, words[Verdict.INCONCLUSIVE]) if open_ else words),
     )
 
 
@@ -100,10 +111,17 @@ def _meaning(gate: Decimal | None, alpha: float, rungs: int, where: str) -> str:
     )
 
 
-def _alone(sites: Mapping[str, Sequence[Excess | NotMeasurable]], against: Decimal, alpha: float) -> str:
+def _alone(
+    sites: Mapping[str, Sequence[Excess | NotMeasurable]],
+    against: Decimal,
+    alpha: float,
+    shifted: frozenset[str],
+) -> str:
     """Return whether a site by itself lies above; the lower ends hold together over sites and rungs."""
     found = []
     for site, measures in sites.items():
+        if site in shifted:
+            continue
         risks = risk(levels(measures, alpha / len(sites)))
         above = next((level for level in risks if level.lower > against), None)
         if above is not None:
@@ -142,8 +160,11 @@ def _ends(level: Level) -> str:
     return f"{statistic(level.lower)} to {statistic(level.upper)}"
 
 
-def _staircase(risks: Sequence[Level], gate: Decimal | None) -> Markup:
-    """Return the curve: of every rung a step from the lower to the upper end of its risk."""
+def _staircase(risks: Sequence[Level], gate: Decimal | None, *, open_: bool) -> Markup:
+    """Return the curve: of every rung a step from the lower to the upper end of its risk.
+
+    Where all is `open_`, every step is drawn as undecided.
+    """
     ends = [end for level in risks for end in (level.lower, level.upper) if end not in _EXTREMES]
     scale = Scale.over([Decimal(0), *ends, *([] if gate is None else [gate])])
     height = _HEAD + len(risks)
@@ -160,7 +181,7 @@ def _staircase(risks: Sequence[Level], gate: Decimal | None) -> Markup:
         left=_LABELS,
         width=100 - _LABELS,
         axis=_axis(scale, gate, step, top),
-        steps=Markup("").join(_steps(risks, scale, gate, step, top)),
+        steps=Markup("").join(_steps(risks, scale, gate, step, top, open_=open_)),
         gate=Markup("")
         if gate is None
         else Markup('<line class="gate" x1="{x}%" x2="{x}%" y1="{top}%" y2="100%"/>').format(
@@ -189,14 +210,15 @@ def _axis(scale: Scale, gate: Decimal | None, step: Decimal, top: Decimal) -> Ma
 
 
 def _steps(
-    risks: Sequence[Level], scale: Scale, gate: Decimal | None, step: Decimal, top: Decimal
+    risks: Sequence[Level], scale: Scale, gate: Decimal | None, step: Decimal, top: Decimal, *, open_: bool
 ) -> Iterator[Markup]:
     """Yield the steps, and between them what joins the ends of one to the next, which are never lower."""
     before: tuple[Decimal, Decimal] | None = None
     for place, level in enumerate(risks):
         low, high = (scale.at(_within(end, scale)) for end in (level.lower, level.upper))
         y = top + place * step
-        shown = UNJUDGED if gate is None else state(level, gate).value
+        judged = Verdict.INCONCLUSIVE.value if open_ or gate is None else state(level, gate).value
+        shown = UNJUDGED if gate is None and not open_ else judged
         yield Markup(
             '<rect class="step {state}" x="{low}%" width="{width}%" y="{y}%" height="{step}%"/>'
             '<line class="edge {state}" x1="{low}%" x2="{low}%" y1="{y}%" y2="{end}%"/>'

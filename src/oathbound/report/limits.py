@@ -1,12 +1,11 @@
 """What stands beside an interval: what a blind attacker reached, and the members of whom somebody is sure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
 from oathbound.core.finding import Baseline, DidNotRun, Finding, Tail
-from oathbound.core.gates import blind, excludes_chance
+from oathbound.core.gates import SHIFTED, blind, tells_apart
 from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.tail import identified, rank_test
 from oathbound.report.figures import per_cent
@@ -19,52 +18,49 @@ _BLIND: Final = {
     "references": "Whoever asks models that saw neither group, and never this one,",
 }
 
+_OPEN: Final = "it counts as undecided at best."
+
+_CHANCE: Final = Decimal("0.5")
+
 _LEAST_SHOWN: Final = Decimal("0.0001")
 """A probability below it is shown as that."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlindPart:
-    """What attackers who never asked the model reached: a sentence each, and the sites that differ."""
+def baselines(findings: Iterable[Finding]) -> Iterator[tuple[str, Baseline]]:
+    """Yield what attackers who never asked the model reached, with the site."""
+    for finding in findings:
+        if not isinstance(finding.outcome, DidNotRun):
+            yield from ((finding.site, each) for each in finding.outcome.measures if each.kind == "baseline")
 
-    said: tuple[str, ...]
-    shifted: frozenset[str]
 
-
-def blind_part(findings: Sequence[Finding], minimum: int, alpha: float) -> BlindPart:
-    """Return what the baselines of one test's findings say; all ends hold together, as in a verdict."""
-    found = [
-        (finding.site, measure)
-        for finding in findings
-        if not isinstance(finding.outcome, DidNotRun)
-        for measure in finding.outcome.measures
-        if isinstance(measure, Baseline)
-    ]
-    said, shifted = [], set()
-    for site, baseline in found:
+def blind_said(findings: Sequence[Finding], minimum: int, rate: float) -> Iterator[str]:
+    """Yield a sentence for each baseline of one test's findings, both ends with error rate `rate`."""
+    for site, baseline in baselines(findings):
         who = _BLIND.get(baseline.score, f"Without the model, {baseline.score}")
         if min(baseline.members, baseline.held_out) + COUNT_SLACK < minimum:
-            said.append(f"{site}: of too few patients to say what an attacker without the model reaches.")
+            yield f"{site}: of too few patients to say what an attacker without the model reaches."
             continue
-        ends = blind(baseline, alpha / len(found))
+        ends = blind(baseline, rate)
         reached = (
             f"{site}: {who} tells members from held-out patients {per_cent(ends.lower)} to "
             f"{per_cent(ends.upper)}\N{NO-BREAK SPACE}% of the time"
         )
-        if excludes_chance(ends):
-            shifted.add(site)
-            said.append(
+        if ends.lower <= _CHANCE <= ends.upper and tells_apart(baseline, rate):
+            yield f"{site}: what is stated of an attacker without the model cannot be, so {_OPEN}"
+        elif tells_apart(baseline, rate):
+            yield (
                 f"{reached}. Guessing gives 50\N{NO-BREAK SPACE}%: the groups differ by themselves, and what "
-                "the attacks find here may be that difference. It cannot be told from memory, so it counts "
-                "as undecided at best."
+                f"the attacks find here may be that difference. It cannot be told from memory, so {_OPEN}"
             )
         else:
-            said.append(f"{reached}: no better than guessing, as far as these patients can tell.")
-    return BlindPart(tuple(said), frozenset(shifted))
+            yield f"{reached}: no better than guessing, as far as these patients can tell."
 
 
-def tail_table(findings: Sequence[Finding], alpha: float) -> Table:
-    """Return what the tails of one test's findings say; the lower bounds hold together. Rows may be none."""
+def tail_table(findings: Sequence[Finding], alpha: float, shifted: frozenset[str]) -> Table:
+    """Return what the tails of one test's findings say; the lower bounds hold together. Rows may be none.
+
+    At sites that are `shifted` nobody is identified: members may differ from held-out patients by themselves.
+    """
     found = [
         (finding.site, measure)
         for finding in findings
@@ -85,9 +81,9 @@ def tail_table(findings: Sequence[Finding], alpha: float) -> Table:
             (
                 site,
                 tail.score,
-                _identified(identified(tail, alpha / len(found)), tail),
+                SHIFTED if site in shifted else _identified(identified(tail, alpha / len(found)), tail),
                 f"{count(tail.above_all)} of {count(tail.members)}",
-                _probability(rank_test(tail)),
+                "" if site in shifted else _probability(rank_test(tail)),
             )
             for site, tail in found
         ),

@@ -52,6 +52,20 @@ EMPTY: Final = "sha256:6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a3061
 TEST: Final = "membership"
 SCORES: Final = ("loss", "min-k", "min-k-plus-plus")
 
+AUDIT: Final = {"alpha": "0.05", "minimum_patients": 20}
+"""The audit of a policy that plans no test but membership."""
+
+_SENSITIVE: Final = {
+    "name": "b",
+    "codes": ["b"],
+    "implied_by": [],
+    "prompt_events": 1,
+    "horizon": 1,
+    "chains": 1,
+}
+DISCLOSING: Final = {**AUDIT, "sensitive": _SENSITIVE}
+"""The audit of a policy that plans sensitive-disclosure, too."""
+
 
 def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
     """Return the policy of a small private study; the first secret is the coordinator's."""
@@ -94,18 +108,7 @@ def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
             "ring_norm": 16384,
             "clip": "1",
         },
-        "audit": {
-            "alpha": "0.05",
-            "minimum_patients": 20,
-            "sensitive": {
-                "name": "b",
-                "codes": ["b"],
-                "implied_by": [],
-                "prompt_events": 1,
-                "horizon": 1,
-                "chains": 1,
-            },
-        },
+        "audit": AUDIT,
         "gates": [{"test": TEST, "metric": "auc", "at_most": "0.6"}],
     } | changes
     return Policy.parse({key: value for key, value in policy.items() if value is not None}, what="policy")

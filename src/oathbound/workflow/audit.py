@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 
 from oathbound.audit.adapters.own import target_of
-from oathbound.audit.battery import battery_of, run_battery
+from oathbound.audit.battery import run_battery
 from oathbound.audit.references import Trained
 from oathbound.audit.target import AuditedPatients, AuditTest, Target
 from oathbound.audit.work import ALONE, Machine, working
 from oathbound.core.canonical import canonical, digest, from_canonical
+from oathbound.core.catalogue import battery_of
 from oathbound.core.errors import NotAcceptable, Unavailable, WrongInput
 from oathbound.core.finding import Finding
 from oathbound.core.study import Policy

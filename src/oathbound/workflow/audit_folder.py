@@ -1,5 +1,7 @@
 """`audit` without a study: any model that can be read, members and held-out patients, and no verdict."""
 
+import fcntl
+import hmac
 import json
 import os
 import tempfile
@@ -10,16 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from oathbound.audit.adapters.codes import read_map
 from oathbound.audit.adapters.hf_folder import read_huggingface
 from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import run_no_test, run_tests
 from oathbound.audit.harm.harm import resolve
-from oathbound.audit.kept import OnAnswer
+from oathbound.audit.kept import OnAnswer, run_key
 from oathbound.audit.price import TestPrice, prices
 from oathbound.audit.target import AuditedPatients, HasTokens, Target, knows
 from oathbound.audit.work import ALONE, Machine, working
@@ -33,22 +35,27 @@ from oathbound.evidence.durable import synchronise
 from oathbound.models.folder import CONFIG, read_model
 from oathbound.models.tokenizer import BIRTH
 from oathbound.workflow.folders import check_out, read_file, read_toml, write_file
-from oathbound.workflow.given_records import Folders, Split, compared
+from oathbound.workflow.given_records import Folders, Parts, Split, compared, uncompared
 from oathbound.workflow.watch import AuditWatch, Watch, unwatched
 
 ATTEMPTS: Final = "audits.jsonl"
+ATTEMPTS_KEY: Final = ".audits-key"
 
 _UNPLANNED: Final = PlanFile(format="oathbound/audit-plan/v1", alpha=Decimal("0.05"), minimum_patients=20)
 _SERVED: Final = "docs/guides/audit-endpoint.md shows the files of an endpoint"
 
 
 class Attempt(Record):
-    """A line of `audits.jsonl`. It says nothing of the records: a digest of ids could be guessed at."""
+    """A line of `audits.jsonl`. `patients` tells lists of ids apart, for who has the key beside the log.
+
+    A digest of ids could be guessed at: it is an HMAC-SHA-256, hexadecimal, under that key.
+    """
 
     format: Literal["oathbound/audit-attempt/v1"]
     at: Count
     model: Digest
     plan: Digest
+    patients: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +122,11 @@ def audit_folder(
     told = AuditWatch(watch)
     with _opened(model, here, output.name if output else "", machine, told.answer) as (target, digest):
         plan = resolved(file, target)
-        parts = given.read(here)
-        attempt = _log_attempt(here / ATTEMPTS, digest, plan, now)
+        read = given.read(here)
+        attempt = _log_attempt(here, digest, plan, read.parts, now)
         known = None
         try:
-            patients = compared(parts)
+            patients = compared(read.parts)
         except NothingExamined as error:  # too few: inconclusive, and no error
             findings = run_no_test(error.message, plan, model=digest)
         else:
@@ -128,7 +135,7 @@ def audit_folder(
         failure: OathboundError | None = getattr(target, "failure", None)
         if failure is not None:  # an endpoint's connection; what tests said of it is no finding
             raise failure
-        audit = FolderAudit(attempt=attempt, plan=plan, known=known, findings=findings)
+        audit = FolderAudit(attempt=attempt, plan=plan, known=known, unread=read.unread, findings=findings)
         if output is not None:
             write_file(output, audit.written())
     return audit
@@ -137,15 +144,16 @@ def audit_folder(
 def price_folder(model: Path, given: Folders | Split, file: PlanFile) -> Iterator[TestPrice]:
     """Yield what an audit of a model in a folder is expected to cost, a test at a time.
 
-    Raises what `audit_folder` raises; nothing is logged, since nothing of what is found is kept or shown.
+    Raises what `audit_folder` raises; nothing is logged, since the patients are not compared, and nothing of
+    what is found is kept or shown.
     """
-    if not model.is_dir():
-        raise WrongInput(f"{model} is not a folder", hint="an endpoint cannot be priced; a folder can")
+    if str(model).startswith(("http:", "https:")):
+        raise WrongInput("an endpoint cannot be priced: what it takes is its own", hint="give a folder")
     began = time.perf_counter()
     target, _ = open_target(model)
     plan = resolved(file, target)
     with tempfile.TemporaryDirectory() as room:
-        patients = compared(given.read(Path(room)))
+        patients = uncompared(given.read(Path(room)).parts)
         if isinstance(target, HasTokens):
             _known(target, patients)
         yield from prices(target, patients, plan, began=began)
@@ -212,12 +220,24 @@ def _known(target: HasTokens, patients: AuditedPatients) -> int:
     return 100 * listed // stated.total()
 
 
-def _log_attempt(path: Path, model: str, plan: AuditPlan, now: int) -> int:
-    """Append an attempt to the log, and return its number; an exact replay has the number of the first."""
-    line = Attempt(format="oathbound/audit-attempt/v1", at=now, model=model, plan=digest_of(plan.plain()))
-    earlier = _attempts(path) if path.exists() else []
+def _log_attempt(here: Path, model: str, plan: AuditPlan, parts: Parts, now: int) -> int:
+    """Append an attempt to the log, and return its number; an exact replay has the number of the first.
+
+    Where the key beside the log is lost, no earlier line is of the same patients: the number is only higher.
+    """
+    path = here / ATTEMPTS
     try:
         with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # of two at once, one is the second
+            earlier = _attempts(path)
+            key, _ = run_key(here / ATTEMPTS_KEY)
+            line = Attempt(
+                format="oathbound/audit-attempt/v1",
+                at=now,
+                model=model,
+                plan=digest_of(plan.plain()),
+                patients=_patients_mac(key, parts),
+            )
             file.write(canonical(line.plain()) + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -226,8 +246,16 @@ def _log_attempt(path: Path, model: str, plan: AuditPlan, now: int) -> int:
         raise Unavailable(
             f"the attempt cannot be logged in {path}: {error.strerror}", hint="give -o in a folder of yours"
         ) from None
-    tried = dict.fromkeys((each.model, each.plan) for each in (*earlier, line))
-    return list(tried).index((line.model, line.plan)) + 1
+    tried = list(dict.fromkeys((each.model, each.plan, each.patients) for each in (*earlier, line)))
+    return tried.index((line.model, line.plan, line.patients)) + 1
+
+
+def _patients_mac(key: bytes, parts: Parts) -> str:
+    mac = hmac.new(key, digestmod="sha256")
+    for name in sorted(parts):
+        ids = parts[name].ids.astype("<i8").tobytes()  # they ascend
+        mac.update(name.encode() + b"\n" + len(ids).to_bytes(8, "little") + ids)
+    return mac.hexdigest()
 
 
 def _attempts(path: Path) -> list[Attempt]:

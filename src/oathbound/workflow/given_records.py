@@ -6,9 +6,10 @@ overlaps with another is an answer about a person.
 """
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -33,6 +34,14 @@ Parts = dict[str, Shelf]
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """What could be read; of a hundred patients, how many could not, rounded up to a multiple of 5."""
+
+    parts: Parts
+    unread: int
+
+
+@dataclass(frozen=True, slots=True)
 class Folders:
     """The MEDS folders of members, of held-out patients, and of reference patients if there are any."""
 
@@ -40,10 +49,11 @@ class Folders:
     held_out: Path
     reference: Path | None = None
 
-    def read(self, room: Path) -> Parts:
+    def read(self, room: Path) -> Read:
         """Return everybody who can be read, laid out in the folder `room`."""
         folders = {"members": self.members, "held_out": self.held_out, "reference": self.reference}
-        return {part: _shelf(folder, room) for part, folder in folders.items()}
+        read = {part: _shelf(folder, room) for part, folder in folders.items()}
+        return Read({part: shelf for part, (shelf, _) in read.items()}, _unread(read.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +62,12 @@ class Split:
 
     records: Path
 
-    def read(self, room: Path) -> Parts:
+    def read(self, room: Path) -> Read:
         """Return everybody who can be read and is in one of the splits, laid out in the folder `room`."""
         splits = _splits(self.records / SPLITS)
-        people = _shelf(self.records, room)
-        return {part: people.those(subjects) for part, subjects in splits.items()}
+        people, unreadable = _shelf(self.records, room)
+        parts = {part: people.those(subjects) for part, subjects in splits.items()}
+        return Read(parts, _unread([(people, unreadable)]))
 
 
 def compared(parts: Parts) -> AuditedPatients:
@@ -69,10 +80,7 @@ def compared(parts: Parts) -> AuditedPatients:
     distinct = {name: _Distinct.of(shelf) for name, shelf in parts.items()}
     short = {name for name, part in distinct.items() if len(part.patients) < LEAST_COMPARED}
     if short - {"reference"}:
-        raise NothingExamined(
-            f"not measurable: fewer than {LEAST_COMPARED} different members, or held-out patients",
-            hint="shorter lists are not even compared with each other",
-        )
+        raise _too_few()
     used = [part for name, part in distinct.items() if name not in short]
     ids = np.concatenate([part.patients.ids for part in used])
     records = [record for part in used for record in part.records]
@@ -84,11 +92,45 @@ def compared(parts: Parts) -> AuditedPatients:
     return AuditedPatients(**{name: part.patients for name, part in distinct.items() if name not in short})
 
 
-def _shelf(folder: Path | None, room: Path) -> Shelf:
+def uncompared(parts: Parts) -> AuditedPatients:
+    """Return the patients as they are given, for who asks what an audit costs, and nothing of the patients.
+
+    They are numbered anew, so that nothing after this compares them either. Raises `NothingExamined` where
+    members or held-out patients are fewer than would be compared.
+    """
+    long = {name: shelf for name, shelf in parts.items() if len(shelf) >= LEAST_COMPARED}
+    if not {"members", "held_out"} <= long.keys():
+        raise _too_few()
+    ends = np.cumsum([len(shelf) for shelf in long.values()])
+    return AuditedPatients(
+        **{
+            name: replace(shelf, ids=np.arange(end - len(shelf), end))
+            for (name, shelf), end in zip(long.items(), ends, strict=True)
+        }
+    )
+
+
+def _too_few() -> NothingExamined:
+    return NothingExamined(
+        f"not measurable: fewer than {LEAST_COMPARED} different members, or held-out patients",
+        hint="shorter lists are not even compared with each other",
+    )
+
+
+def _shelf(folder: Path | None, room: Path) -> tuple[Shelf, int]:
+    """Return those who can be read, and the number of those who cannot."""
     if folder is None:
-        return Shelf.of((), room)
+        return Shelf.of((), room), 0
     source = open_meds({"path": "."}, folder)
-    return Shelf.of(source.read(frozenset(source.subjects()) - source.unreadable()), room)
+    unreadable = source.unreadable()
+    return Shelf.of(source.read(frozenset(source.subjects()) - unreadable), room), len(unreadable)
+
+
+def _unread(read: Iterable[tuple[Shelf, int]]) -> int:
+    counts = [(len(shelf), unreadable) for shelf, unreadable in read]
+    unreadable = sum(each for _, each in counts)
+    everybody = unreadable + sum(size for size, _ in counts)
+    return 5 * math.ceil(20 * unreadable / max(everybody, 1))  # so that it is no count of few
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from oathbound.core.canonical import canonical
+from oathbound.core.catalogue import battery_of
 from oathbound.core.errors import NotAcceptable, Refused
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.contents import BundledLog, Contents
@@ -50,12 +51,15 @@ def release(study: StudyFolder, model: Path, out: Path, *, now: int) -> Released
         if model_files(model) != made.files:
             raise NotAcceptable(f"{model} is not the model that this study trained")
         histories = [_findings(site, consortium) for site in consortium.sites]
+        battery = set(battery_of(policy))
         missing = [
-            site.file.name for site, found in zip(consortium.sites, histories, strict=True) if not found
+            site.file.name
+            for site, history in zip(consortium.sites, histories, strict=True)
+            if not battery <= {found.finding.test for found in history}
         ]
         if missing:
             raise Refused(
-                f"no release before every site has audited the model: {', '.join(missing)} did not",
+                f"no release before every site has audited the whole model: {', '.join(missing)} did not",
                 hint=f"at each of them: oathbound audit {study.model} --site {missing[0]}",
             )
         heads, logs = {}, {}

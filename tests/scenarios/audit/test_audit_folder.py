@@ -2,7 +2,10 @@
 
 import datetime as dt
 import json
+import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,10 +20,12 @@ from safetensors.torch import load_file, save_file
 
 from oathbound.audit.kept import ANSWERS, Answers
 from oathbound.cli.main import run
+from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.errors import Halted
 from oathbound.core.shape import EventTransformer, Vocabulary
 from oathbound.models.folder import write_model
 from oathbound.models.transformer import build
+from oathbound.workflow.audit_folder import _log_attempt
 
 CODES = [f"CODE//{letter}" for letter in "ABCDEFGHIJKLMNOPQRST"]
 TOKENS = {code: 4 + place for place, code in enumerate(CODES)}
@@ -103,6 +108,7 @@ def save(model, folder):
     return folder
 
 
+UNPLANNED = {"alpha": Decimal("0.05"), "minimum_patients": 20}
 MEMBERS, HELD_OUT = records(1000, 110, seed=1), records(5000, 110, seed=2)
 
 
@@ -221,6 +227,47 @@ def test_an_audit_repeats_and_attempts_are_counted(given, audit, tmp_path):
     assert audit(given.model, *two(given)).code == 2
 
 
+def test_who_tries_other_patients_is_counted_too(given, audit, tmp_path):
+    assert audit(given.model, *two(given)).answer["attempt"] == 1
+    fewer = write(tmp_path / "fewer", [row for row in HELD_OUT if row[0] != HELD_OUT[0][0]])
+    assert audit(given.model, "--members", given.members, "--held-out", fewer).answer["attempt"] == 2
+    assert audit(given.model, *two(given)).answer["attempt"] == 1
+    assert (tmp_path / ".audits-key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / ".audits-key").unlink()
+    assert audit(given.model, *two(given)).answer["attempt"] == 3
+
+
+def test_two_attempts_at_once_are_two(tmp_path):
+    def tried(number):
+        return _log_attempt(tmp_path, f"sha256:{number:064x}", AuditPlan(**UNPLANNED), {}, 1)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(tried, range(40))) == list(range(1, 41))
+
+
+def test_patients_who_cannot_be_read_are_spoken_of(given, audit, tmp_path):
+    rows = [(p, t, None if p % 10 == 0 else code) for p, t, code in HELD_OUT]
+    damaged = write(tmp_path / "damaged", rows + records(9000, 20, seed=5))
+    said = audit(given.model, "--members", given.members, "--held-out", damaged, "-o", tmp_path / "f.json")
+    assert said.answer["unread"] == 5
+    assert json.loads((tmp_path / "f.json").read_text())["unread"] == 5
+    assert audit(given.model, *two(given)).answer["unread"] == 0
+
+
+def test_a_patient_whom_the_model_cannot_score_is_not_left_out(given, audit, tmp_path):
+    """Weights that are finite and overflow on one code, which only some of the members have."""
+    shutil.copytree(given.model, tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["transformer.wte.weight"][TOKENS["CODE//A"]] = 3e38
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    calm = [row for row in HELD_OUT if row[2] != "CODE//A"]
+    some = [row for row in MEMBERS if row[2] != "CODE//A" or row[0] % 8 == 7]
+    folders = write(tmp_path / "members", some), write(tmp_path / "held-out", calm)
+    said = audit(tmp_path / "model", "--members", folders[0], "--held-out", folders[1])
+    (found,) = (each for each in said.answer["findings"] if each["test"] == "membership")
+    assert "not a finite number" in found["outcome"]["reason"]
+
+
 def test_our_own_model_is_audited_too(given, audit, tmp_path):
     vocabulary = Vocabulary(codes=tuple(CODES), edges={}, ages=(), gaps=())
     architecture = EventTransformer(
@@ -257,6 +304,8 @@ def test_overlap_is_refused_without_a_count(given, audit, tmp_path):
         assert said.code == 2
         assert "overlap" in said.error
         assert not any(letter.isdigit() for letter in said.error)
+        priced = audit(given.model, "--members", given.members, "--held-out", held_out, verb="check")
+        assert priced.code == 0, "a price, which is not logged, says nothing of an overlap"
 
 
 def test_copies_within_a_part_count_once(given, audit, tmp_path):
@@ -510,7 +559,7 @@ def test_what_cannot_be_priced_is_said(given, audit, tmp_path):
     for arguments, code in (
         ((given.model, "--plan", tmp_path / "plan.toml"), 2),
         (("https://host/v1", *two(given)), 2),
-        ((given.model, "--members", given.members, "--held-out", given.members), 2),
+        ((tmp_path / "nowhere", *two(given)), 2),
         ((given.model, "--members", given.members), 2),
     ):
         (tmp_path / "plan.toml").write_text(LADDER)

@@ -19,7 +19,7 @@ from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import cosign, sign_checkpoint
 from oathbound.evidence.predicates import Oath
 from oathbound.evidence.verify import Verified, verify
-from oathbound.testing.consortium import NOW, Consortium
+from oathbound.testing.consortium import DISCLOSING, NOW, Consortium
 
 LATER = NOW + 48 * 3600
 BEFORE_AUDIT = ("swear", "admit", "start", "train", "make")
@@ -199,13 +199,14 @@ def test_a_study_whose_gates_were_weakened_is_another_study():
     refused(weak, 4)
 
 
-def test_a_study_without_a_gate_that_matters_shows_what_it_did_not_ask():
-    """A gate on a test that nobody ran blocks; a policy without gates does not parse."""
+def test_a_finding_that_is_left_out_is_missed():
+    """A planned test of which a site says nothing; a gate on one does not help it, nor the lack of one."""
     gates = [
         {"test": "membership", "metric": "auc", "at_most": "0.6"},
         {"test": "sensitive-disclosure", "metric": "excess", "at_most": "0.01"},
     ]
-    assert check(Consortium.finished(gates=gates)).judgement.verdict is Verdict.INCONCLUSIVE
+    refused(Consortium.finished(gates=gates, audit=DISCLOSING), 13)
+    refused(Consortium.finished(audit=DISCLOSING), 13)
 
 
 def test_keys_that_were_swapped_are_not_those_that_were_compared():

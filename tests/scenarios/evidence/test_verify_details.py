@@ -19,7 +19,7 @@ from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import cosign, decode, sign_checkpoint
 from oathbound.evidence.predicates import Decided, Found, Oath
 from oathbound.evidence.verify import Verified, verify
-from oathbound.testing.consortium import NOW, Consortium
+from oathbound.testing.consortium import DISCLOSING, NOW, Consortium
 
 LATER = NOW + 48 * 3600
 OTHER = "sha256:" + 64 * "9"
@@ -61,7 +61,7 @@ def decided(consortium: Consortium, heads: dict[str, str]) -> Consortium:
 
 def disclosed(*measures: Any) -> Consortium:
     """Return a consortium whose sites also tell what the model discloses, in these measures."""
-    consortium = staged(until="decide")
+    consortium = staged(until="decide", audit=DISCLOSING)
     model = digest(canonical({"config.json": digest(b"config"), "model.safetensors": digest(b"weights")}))
     policy, test = consortium.policy.digest, "sensitive-disclosure"
     for site in consortium.sites:

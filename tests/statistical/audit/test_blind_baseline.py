@@ -20,7 +20,7 @@ from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.catalogue import MEMBERSHIP_THREAT
 from oathbound.core.finding import Finding
-from oathbound.core.gates import SHIFTED, Attempted, Verdict, _tells_apart, judge
+from oathbound.core.gates import SHIFTED, Attempted, Verdict, judge, tells_apart
 from oathbound.core.patient import Event, Patient
 from oathbound.core.study import Gate
 
@@ -70,7 +70,7 @@ def test_a_fair_draw_is_not_called_a_shift_and_cross_fitting_would_call_it_one()
         area = measured(people[:120], people[120:], rng)
         distance = (float(area.estimate) - 0.5) / float(area.standard_error)
         right += [distance > 1.96, distance < -1.96]
-        assert _tells_apart(area, ALPHA) <= (abs(distance) > 1.8)
+        assert tells_apart(area, ALPHA) <= (abs(distance) > 1.8)
         estimate, error = cross_fitted(record_features(people), np.arange(200) < 120, rng)
         bold += abs(estimate - 0.5) > 1.96 * error
     log.info("fair draws, 200: %s told apart; cross-fitted %d", right, bold)
@@ -82,7 +82,7 @@ def test_a_fair_draw_is_not_called_a_shift_and_cross_fitting_would_call_it_one()
 def test_other_years_are_a_shift(later, found):
     rng = np.random.default_rng(2)
     area = measured(invented(150, rng), invented(150, rng, later=later), rng)
-    assert _tells_apart(area, 0.001) is found
+    assert tells_apart(area, 0.001) is found
 
 
 def hearts():
@@ -113,11 +113,11 @@ def test_patients_of_two_hospitals_are_told_apart_and_of_one_they_are_not():
         area = measured(shuffled[:half], shuffled[half:], rng)
         if area.kind == "baseline":
             log.info("%s against itself: %s (%s)", name, area.estimate, area.standard_error)
-            assert not _tells_apart(area, 0.001)
+            assert not tells_apart(area, 0.001)
     (_, first), (_, second) = groups[:2]
     area = measured(first, second, rng)
     log.info("%s against %s: %s", groups[0][0], groups[1][0], area.estimate)
-    assert _tells_apart(area, 0.001)
+    assert tells_apart(area, 0.001)
 
 
 class Guessing:

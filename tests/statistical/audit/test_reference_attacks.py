@@ -18,7 +18,7 @@ from oathbound.audit.references import Supplied, Trained, trained
 from oathbound.audit.statistics import auc, baseline, delong, true_positive_rate
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan
-from oathbound.core.gates import _tells_apart
+from oathbound.core.gates import tells_apart
 from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool
 from oathbound.core.shape import EventTransformer, Vocabulary
@@ -173,7 +173,7 @@ def test_models_that_read_the_held_out_accuse_a_model_that_saw_neither_group_and
             blind.estimate,
         )
         assert all((pool([area]).interval(0.001).lower > Decimal("0.5")) is contaminated for area in areas)
-        assert _tells_apart(blind, 0.001) is contaminated
+        assert tells_apart(blind, 0.001) is contaminated
         measures = Membership(refers_to).run(target, patients, PLAN, bytes(32)).measures
         told = {m.score: m for m in measures if m.kind == "auc"}
         assert (told["reference-difference"].estimate > Decimal("0.75")) is contaminated

@@ -9,11 +9,11 @@ from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeas
 from oathbound.core.shape import ExtensionModel
 from oathbound.core.study import Gate
 from oathbound.evidence.keys import Secret
-from oathbound.testing.consortium import policy_for
+from oathbound.testing.consortium import DISCLOSING, policy_for
 
 SECRETS = [Secret.generate(name) for name in ("coordinator", "north", "east")]
-POLICY = policy_for(SECRETS)
-WITHOUT_SENSITIVE = policy_for(SECRETS, audit={"alpha": "0.05", "minimum_patients": 20})
+POLICY = policy_for(SECRETS, audit=DISCLOSING)
+WITHOUT_SENSITIVE = policy_for(SECRETS)
 EXCESS = Excess(
     kind="excess",
     score="emission",

@@ -147,6 +147,38 @@ def test_a_difference_that_is_not_that_of_its_means_is_not_believed(member_mean,
     assert usable or claim.note == "not measurable: the difference is not that of the means"
 
 
+@pytest.mark.parametrize(("south", "verdict"), [("0.515", Verdict.PASS), ("0.000", Verdict.INCONCLUSIVE)])
+def test_a_site_that_ranks_its_members_last_blocks_whatever_the_others_do(south, verdict):
+    exact = "0" if south == "0.000" else "0.005"
+    small = auc(estimate=south, error=exact).model_copy(update={"members": 50, "held_out": 50})
+    judgement = judge((GATE,), PLAN, SITES, [found("north", auc()), found("south", small)])
+    assert judgement.verdict is verdict
+    assert verdict is Verdict.PASS or "rank members last" in judgement.sentence
+
+
+def test_a_site_that_might_be_turned_by_chance_alone_does_not_block():
+    unsure = auc(estimate="0.450", error="0.040").model_copy(update={"members": 60, "held_out": 60})
+    assert (
+        judge((GATE,), PLAN, SITES, [found("north", auc()), found("south", unsure)]).verdict is Verdict.PASS
+    )
+
+
+def test_a_site_whose_attribute_is_answered_wrongly_blocks_whatever_the_others_do():
+    gate = Gate(test="attribute-inference", metric="excess", at_most=Decimal("0.05"))
+
+    def answered(estimate, patients):
+        changes = {"estimate": estimate, "member_mean": Decimal("0.5") + estimate, "held_out_mean": "0.5"}
+        return Excess.model_validate(excess(patients).model_dump() | changes)
+
+    fine, wrong = answered(Decimal(0), 5000), answered(Decimal("-0.400"), 100)
+    findings = [
+        found(site, each, test="attribute-inference") for site, each in zip(SITES, (fine, wrong), strict=True)
+    ]
+    assert judge((gate,), PLAN, SITES, findings).verdict is Verdict.INCONCLUSIVE
+    findings = [found(site, fine, test="attribute-inference") for site in SITES]
+    assert judge((gate,), PLAN, SITES, findings).verdict is Verdict.PASS
+
+
 @pytest.mark.parametrize(("estimate", "verdict"), [("0.000", Verdict.PASS), ("-0.450", Verdict.INCONCLUSIVE)])
 def test_an_attribute_that_is_answered_wrongly_of_members_is_given_away(estimate, verdict):
     gate = Gate(test="attribute-inference", metric="excess", at_most=Decimal("0.05"))

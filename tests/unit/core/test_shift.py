@@ -1,5 +1,6 @@
 """Where somebody who never asked the model tells the groups apart, no verdict is more than undecided."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -50,6 +51,21 @@ def test_a_shift_is_the_sentence_whatever_the_model_says(estimate, blind):
 )
 def test_a_fair_draw_changes_nothing(estimate, verdict):
     assert judge(GATES, PLAN, ("a", "b"), [finding(site, estimate, FAIR) for site in "ab"]).verdict is verdict
+
+
+def test_who_tries_again_does_not_find_out_less_easily_that_the_groups_differ():
+    """A baseline just beyond its end at the first attempt: the same numbers are no claim at the tenth."""
+    near = Decimal("0.535")
+    for attempt in (1, 10):
+        found = replace(finding("a", Decimal("0.900"), near), attempt=attempt)
+        assert judge(GATES, PLAN, ("a",), [found]).sentence.endswith(f": {SHIFTED}")
+
+
+def test_a_site_that_differed_once_differs():
+    first, later = finding("a", Decimal("0.900"), OTHERS), finding("a", Decimal("0.900"), FAIR)
+    judged = judge(GATES, PLAN, ("a",), [first, replace(later, attempt=2)])
+    assert judged.sentence.endswith(f": {SHIFTED}")
+    assert judge(GATES, PLAN, ("a",), [replace(later, attempt=2)]).verdict is Verdict.FAIL
 
 
 def test_the_shift_is_named_before_what_is_undecided_for_lack_of_patients():

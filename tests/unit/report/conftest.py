@@ -428,11 +428,21 @@ def undecided(make: Make) -> Verified:
 
 @pytest.fixture
 def laddered(make: Make) -> Verified:
-    """A ladder that climbs above its gate, most at one site; tails, baselines, one of which tells apart."""
+    """A ladder that climbs above its gate, most at one site; tails, and baselines."""
+    return _climbed(make, baseline("0.503"))
+
+
+@pytest.fixture
+def shifted(make: Make) -> Verified:
+    """The same where the groups of one site differ by themselves."""
+    return _climbed(make, baseline("0.668"))
+
+
+def _climbed(make: Make, of_south: dict) -> Verified:
     slopes = dict(zip(SITES, ("0.8", "1", "2"), strict=True))
     exposed = (tail(25, 5), tail(140, 35, "min-k"), baseline("0.508"))
     calm = (tail(5, 0), tail(10, 0, "min-k"))
-    tails = {"north": exposed, "river": (*calm, baseline("0.493")), "south": (*calm, baseline("0.668"))}
+    tails = {"north": exposed, "river": (*calm, baseline("0.493")), "south": (*calm, of_south)}
     found = [
         *(
             finding(

@@ -61,6 +61,44 @@ def test_the_ends_of_a_ladder_grow_and_are_drawn_as_they_are_told(laddered):
     assert "south from codes-10 " in ladder.alone
 
 
+def test_where_groups_differ_by_themselves_no_part_of_a_page_accuses(shifted, text_of):
+    ladder = attack_of(attacks(shifted), "sensitive-disclosure").ladder
+    assert ladder.sentence == f"Undecided at every level: {SHIFTED}."
+    assert {row[-1] for row in ladder.table.rows} == {"undecided"}
+    assert set(re.findall(r'class="step (\w+)"', ladder.figure)) == {"inconclusive"}
+    assert "south" not in ladder.alone
+    rows = {row[:2]: row[2:] for row in attack_of(attacks(shifted), "membership").tail.rows}
+    assert rows["south", "loss"][0] == SHIFTED
+    assert rows["north", "min-k"][0].startswith("at least ")
+    assert "the groups differ by themselves" in text_of(shifted)
+
+
+def test_an_error_that_cannot_be_is_no_baseline(build):
+    impossible = build["baseline"]("0.500") | {"standard_error": "0.4"}
+    audit = build["audit_of"](("membership", build["measured"](build["auc"]("0.8"), impossible)))
+    (attack,) = audit_attacks(audit)
+    assert "cannot be, so it counts as undecided" in attack.blind[0]
+    assert {row.note for figure in attack.figures for score in figure.scores for row in score.rows} == {
+        SHIFTED
+    }
+
+
+def test_who_tries_again_finds_out_as_easily_that_the_groups_differ(build):
+    def said(attempt):
+        found = build["measured"](build["auc"]("0.8"), build["baseline"]("0.535"))
+        (attack,) = audit_attacks(build["audit_of"](("membership", found), attempt=attempt))
+        return attack.blind
+
+    assert "differ by themselves" in said(1)[0]
+    assert said(5) == said(1)
+
+
+def test_a_score_that_ranks_members_last_is_said_to_be_turned(build):
+    (attack,) = audit_attacks(build["audit_of"](("membership", build["measured"](build["auc"]("0.2")))))
+    ((row,),) = ([row for score in figure.scores for row in score.rows] for figure in attack.figures)
+    assert (row.word, row.note) == ("below chance", "an attacker turns a score round that ranks members last")
+
+
 def test_without_a_ladder_there_is_none(passed):
     assert not any(attack.ladder for attack in attacks(passed))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from oathbound.audit.chains import drawn
 from oathbound.audit.target import Floats, Steps, Tokens, TokenScores
 from oathbound.audit.work import HERE, Work
-from oathbound.core.errors import Unavailable
+from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.patient import Patient
 
 _HIDDEN: Final = 2**22
@@ -139,6 +139,8 @@ class TokenTarget(ABC):
             mean[piece] = expected
             logs.sub_(expected[:, None]).square_()
             deviation[piece] = torch.linalg.vecdot(probabilities, logs).sqrt()
+        if mean.isnan().any():  # a patient left out for it would be no random one
+            raise WrongInput("a score of the model is not a finite number", hint="the training diverged")
         return logprob, mean, deviation
 
     def begin(self, prompts: Tokens, chains: int) -> Steps:

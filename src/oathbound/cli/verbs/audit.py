@@ -152,7 +152,11 @@ def _folder(
     with bar("audit", even=False) as watch:
         audit = audit_folder(model, given, asked, output=out, now=now, machine=machine, watch=watch)
     said = AuditAnswer(
-        findings=audit.findings, attempt=audit.attempt, known=audit.known, no_verdict=NO_VERDICT
+        findings=audit.findings,
+        attempt=audit.attempt,
+        known=audit.known,
+        unread=audit.unread,
+        no_verdict=NO_VERDICT,
     )
     page = (f"a page of it: oathbound report {out} -o {out.with_suffix('.html')}",) if out else ()
     answer("\n".join((*folder_audit_lines(audit), NO_VERDICT, *page)), said, form)
