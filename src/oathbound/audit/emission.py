@@ -16,7 +16,7 @@ they ask of the model:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -46,7 +46,9 @@ class Prompt:
 
 
 class Estimator(Protocol):
-    """One way to estimate P."""
+    """One way to estimate P; findings say its `name`."""
+
+    name: ClassVar[str]
 
     def estimate(
         self,
@@ -69,6 +71,7 @@ class SetAvoiding:
     """Estimates in [0, 1] from chains that never say S; `set_avoiding` has the proof."""
 
     target: SteppingTarget
+    name: ClassVar[str] = "set-avoiding"
 
     def estimate(
         self,
@@ -94,6 +97,7 @@ class FirstHit:
     target: SteppingTarget
     counted: Floats
     """For each set; shape (sets,), in [0, 1]."""
+    name: ClassVar[str] = "first-hit"
 
     def estimate(
         self,
@@ -135,6 +139,7 @@ class Departing:
     """
 
     target: SteppingTarget
+    name: ClassVar[str] = "departing"
 
     def estimate(
         self,
@@ -170,6 +175,7 @@ class Counting:
     """Estimates of 0 or 1 from what the model says: all that can be had where no probability is seen."""
 
     target: SamplingTarget
+    name: ClassVar[str] = "counting"
 
     def estimate(
         self,

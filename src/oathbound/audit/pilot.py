@@ -76,12 +76,12 @@ def emission(
     *,
     horizon: int,
     rng: np.random.Generator,
-) -> Floats:
-    """Return P of each prompt, the mean of `sensitive.chains` estimates, shape (prompts,)."""
+) -> tuple[Floats, str]:
+    """Return P of each prompt, the mean of `sensitive.chains` estimates, shape (prompts,), and their name."""
     codes = CodeSet.of(target, ((token,) for token in states_of(target, sensitive)))
     way = choose(target, prompts, [codes], horizon=horizon, chains=sensitive.chains, rng=rng)
     (each,) = way.estimate(prompts, [codes], horizon=horizon, chains=sensitive.chains, rng=rng)
-    return np.asarray(each.mean(axis=1))
+    return np.asarray(each.mean(axis=1)), way.name
 
 
 def limits(

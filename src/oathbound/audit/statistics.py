@@ -227,7 +227,13 @@ class Group:
 
 
 def excess(
-    score: str, members: Group, held_out: Group, *, minimum: int, strata: str
+    score: str,
+    members: Group,
+    held_out: Group,
+    *,
+    minimum: int,
+    strata: str,
+    estimator: str | None = None,
 ) -> Excess | NotMeasurable:
     """Return the members' mean less the held-out mean standardised to the members' strata.
 
@@ -255,6 +261,7 @@ def excess(
         members=_rounded(len(members.values)),
         held_out=_rounded(len(held_out.values)),
         strata=strata,
+        estimator=estimator,
     )
 
 

@@ -57,7 +57,8 @@ class Excess(Record):
 
     Of the disclosure test it is the probability of a sensitive code, of carriers. The held-out mean is
     standardised to the members' strata; `strata` says which. `standard_error` is of the
-    difference, a bootstrap over patients in closed form.
+    difference, a bootstrap over patients in closed form. `estimator` names how a probability was estimated,
+    where it was by continuations that were drawn (spec/finding.md).
     """
 
     kind: Literal["excess"]
@@ -69,6 +70,7 @@ class Excess(Record):
     members: Rounded
     held_out: Rounded
     strata: Text
+    estimator: Annotated[Text, Field(max_length=100)] | None = None
 
 
 class AucDifference(Record):

@@ -28,14 +28,14 @@ class FolderAudit(Record):
     `attempt` counts models, plans and lists of patients in one log of attempts, from 1. `known` is the share
     of the patients' events that the vocabulary lists, in per cent; None for a model without one, or where
     nothing ran. `unread` is the share of the patients whose records could not be read, rounded up to a
-    multiple of 5.
+    multiple of 5; None where all could.
     """
 
     format: Literal["oathbound/findings/v1"] = "oathbound/findings/v1"
     attempt: Annotated[Count, Field(ge=1)]
     plan: AuditPlan
     known: Percent | None = None
-    unread: Percent = 0
+    unread: Annotated[int, Field(ge=5, le=100, multiple_of=5)] | None = None
     findings: tuple[Finding, ...] = Field(min_length=1)
 
     def written(self) -> bytes:

@@ -221,7 +221,8 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
             members, held_out = (
                 f"mean {statistic(mean)}, of " for mean in (measure.member_mean, measure.held_out_mean)
             )
-            result = f"difference {_give_or_take(measure)}; standardised over {measure.strata}"
+            by = f"; estimated by {measure.estimator}" if measure.estimator else ""
+            result = f"difference {_give_or_take(measure)}; standardised over {measure.strata}{by}"
         case Tail():
             name = f"tail of {measure.score}"
             members, held_out = f"{count(measure.above_all)} above all held out, of ", ""

@@ -135,7 +135,9 @@ def audit_folder(
         failure: OathboundError | None = getattr(target, "failure", None)
         if failure is not None:  # an endpoint's connection; what tests said of it is no finding
             raise failure
-        audit = FolderAudit(attempt=attempt, plan=plan, known=known, unread=read.unread, findings=findings)
+        audit = FolderAudit(
+            attempt=attempt, plan=plan, known=known, unread=read.unread or None, findings=findings
+        )
         if output is not None:
             write_file(output, audit.written())
     return audit

@@ -119,7 +119,7 @@ class Strangers:
         self.strata = [c.stratum for _, c in at]
         rng = np.random.default_rng(0)
         starts = [Prompt(c.prompt, c.continuation) for _, c in at]
-        self.emitted = emission(target, starts, SENSITIVE, horizon=SENSITIVE.horizon, rng=rng)
+        self.emitted, _ = emission(target, starts, SENSITIVE, horizon=SENSITIVE.horizon, rng=rng)
 
     def auc(self, score, members, held_out):
         return auc(score, self.scores[score][members], self.scores[score][held_out], minimum=20)

@@ -247,7 +247,8 @@ def test_emission_at_horizon_one_is_the_next_token_probability(target):
     found = carriers(target, PATIENTS.members, SENSITIVE)
     prompts = [carrier.prompt for carrier in found]
     starts = [Prompt(carrier.prompt, carrier.continuation) for carrier in found]
-    probabilities = emission(target, starts, SENSITIVE, horizon=1, rng=np.random.default_rng(0))
+    probabilities, way = emission(target, starts, SENSITIVE, horizon=1, rng=np.random.default_rng(0))
+    assert way == "departing"
     avoid = sorted(target.tokens_of("HIV"))
     for prompt, probability in zip(prompts, probabilities, strict=True):
         expected = target._model(torch.tensor([prompt]))[0, -1].softmax(-1)[avoid].sum().detach()
@@ -257,7 +258,7 @@ def test_emission_at_horizon_one_is_the_next_token_probability(target):
 def test_emission_repeats_for_a_seed_and_stops_at_the_context(target):
     starts = [Prompt(c.prompt, c.continuation) for c in carriers(target, PATIENTS.members, SENSITIVE)]
     near, first, again = (
-        emission(target, starts, SENSITIVE, horizon=horizon, rng=np.random.default_rng(3))
+        emission(target, starts, SENSITIVE, horizon=horizon, rng=np.random.default_rng(3))[0]
         for horizon in (SENSITIVE.horizon, 1000, 1000)
     )
     np.testing.assert_array_equal(first, again)

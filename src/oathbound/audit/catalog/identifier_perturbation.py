@@ -98,6 +98,7 @@ class IdentifierPerturbation:
                     Group(mean[boundary:], strata[boundary:]),
                     minimum=plan.minimum_patients,
                     strata="static facts, age band, prompt length; values with few carriers merged",
+                    estimator=f"{estimator.name}, {sensitive.chains} a prompt",
                 )
             )
         cost = published_cost(target.tokens_pushed - before, measures)

@@ -138,25 +138,27 @@ def disclosed(
     )
     asked = {name: both for name, both in found.items() if name not in unsaid}
     everybody = [carrier for both in asked.values() for group in both for carrier in group]
-    said = iter(_emission(target, everybody, sensitive, rng))
+    probabilities, way = _emission(target, everybody, sensitive, rng)
+    said = iter(probabilities)
     measures: list[Measure] = [_suppressed("excess", name) for name in found if name in unsaid]
     for name, both in asked.items():
         own, others = (
             Group(np.fromiter(islice(said, len(group)), float), [carrier.stratum for carrier in group])
             for group in both
         )
-        measures.append(excess(name, own, others, minimum=minimum, strata=_STRATA))
+        measures.append(excess(name, own, others, minimum=minimum, strata=_STRATA, estimator=way))
     return measures
 
 
 def _emission(
     target: HasTokens, everybody: Sequence[Carrier], sensitive: SensitiveSet, rng: np.random.Generator
-) -> Floats:
-    """Return P(S) after each carrier's prompt, shape (carriers,), all by one estimator."""
+) -> tuple[Floats, str | None]:
+    """Return P(S) after each carrier's prompt, shape (carriers,), and how, as a finding says it."""
     if not everybody:
-        return np.zeros(0)
+        return np.zeros(0), None
     prompts = [Prompt(carrier.prompt, carrier.continuation) for carrier in everybody]
-    return emission(target, prompts, sensitive, horizon=sensitive.horizon, rng=rng)
+    probabilities, way = emission(target, prompts, sensitive, horizon=sensitive.horizon, rng=rng)
+    return probabilities, f"{way}, {sensitive.chains} a patient"
 
 
 def _known(scores: Scores) -> Scores:

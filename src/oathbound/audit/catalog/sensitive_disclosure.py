@@ -89,7 +89,7 @@ def disclosed(
                 NotMeasurable(kind="not-measurable", metric="excess", score=score, reason=NOT_EXPRESSIBLE)
             )
             continue
-        probabilities = _emission_until(target, said, everybody, sensitive, rng)
+        probabilities, ways = _emission_until(target, said, everybody, sensitive, rng)
         measures.append(
             excess(
                 score,
@@ -97,6 +97,7 @@ def disclosed(
                 Group(probabilities[len(members) :], [carrier.stratum for carrier in held_out]),
                 minimum=minimum,
                 strata="static facts, age band, prompt length; values with few carriers merged",
+                estimator=f"{' and '.join(ways)}, {sensitive.chains} a patient" if ways else None,
             )
         )
     cost = published_cost(target.tokens_pushed - before, measures)
@@ -174,8 +175,8 @@ def _emission_until(
     everybody: Sequence[Carrier],
     sensitive: SensitiveSet,
     rng: np.random.Generator,
-) -> Floats:
-    """Return P(S before the end of each carrier's window, `horizon` tokens after the whole prompt).
+) -> tuple[Floats, list[str]]:
+    """Return P(S before the end of each carrier's window, `horizon` tokens after the whole prompt), and how.
 
     What is known of the true continuation is the record from the place where the prompt ends; a prompt that
     leaves out dates or values is no beginning of it, and any path serves (decision 15).
@@ -191,12 +192,13 @@ def _emission_until(
         ],
         dtype=np.int64,
     )
-    probabilities = np.zeros(len(prompts))
+    probabilities, ways = np.zeros(len(prompts)), set[str]()
     for horizon in np.unique(reach).tolist():
         same = np.flatnonzero(reach == horizon).tolist()
         asked = [starts[i] for i in same]
-        probabilities[same] = emission(target, asked, sensitive, horizon=horizon, rng=rng)
-    return probabilities
+        probabilities[same], way = emission(target, asked, sensitive, horizon=horizon, rng=rng)
+        ways.add(way)
+    return probabilities, sorted(ways)
 
 
 @dataclass(frozen=True, slots=True)

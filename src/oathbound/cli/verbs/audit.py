@@ -155,7 +155,7 @@ def _folder(
         findings=audit.findings,
         attempt=audit.attempt,
         known=audit.known,
-        unread=audit.unread,
+        unread=audit.unread or 0,
         no_verdict=NO_VERDICT,
     )
     page = (f"a page of it: oathbound report {out} -o {out.with_suffix('.html')}",) if out else ()
