@@ -79,10 +79,7 @@ def run_battery(
     Errors that oathbound foresees become the reason of a `DidNotRun`, as does a finding that is not all that
     its test measures; `Halted`, which is about the machine, and any other are raised.
     """
-    tests = {**brought, **CATALOGUE}
-    if refers_to is not None:
-        tests["membership"] = Membership(refers_to)
-        tests["rare-subgroup"] = RareSubgroup(refers_to)
+    tests = {**brought, **_referring(CATALOGUE, refers_to)}
     if siblings is not None:
         tests["canary"] = Canary(siblings)
     incoherent = _incoherence(target, patients)
@@ -120,42 +117,54 @@ def run_tests(
     plan: AuditPlan,
     *,
     model: Digest,
+    refers_to: RefersTo | None = None,
     on_test: OnTest = untold,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of the catalogue, in order of name, about a model of no study.
 
     Nobody has sworn to anything, so the seeds follow from the plan and the model alone: whoever audits can
-    try plans until a draw suits. Errors, and `on_test`, are as in `run_battery`.
+    try plans until a draw suits. Errors, `refers_to` and `on_test` are as in `run_battery`.
     """
     incoherent = _incoherence(target, patients)
-    names = sorted(CATALOGUE)
+    tests = _referring(CATALOGUE, refers_to)
+    names = sorted(tests)
 
     def outcome_of(test: AuditTest, seed: Digest) -> Measured | DidNotRun:
         on_test(test.id, names.index(test.id), len(names))
         return _not_run(incoherent) if incoherent else _outcome(test, target, patients, plan, seed)
 
-    return _without_study(outcome_of, plan, model)
+    return _without_study(outcome_of, plan, model, tests)
 
 
 def run_no_test(reason: str, plan: AuditPlan, *, model: Digest) -> tuple[Finding, ...]:
     """Return what `run_tests` would, where no test could run, with the reason."""
-    return _without_study(lambda _test, _seed: _not_run(reason), plan, model)
+    return _without_study(lambda _test, _seed: _not_run(reason), plan, model, CATALOGUE)
+
+
+def _referring(tests: Mapping[str, AuditTest], refers_to: RefersTo | None) -> Mapping[str, AuditTest]:
+    """Return the tests, with reference models where there are any."""
+    if refers_to is None:
+        return tests
+    return {**tests, "membership": Membership(refers_to), "rare-subgroup": RareSubgroup(refers_to)}
 
 
 def _without_study(
-    outcome_of: Callable[[AuditTest, Digest], Measured | DidNotRun], plan: AuditPlan, model: Digest
+    outcome_of: Callable[[AuditTest, Digest], Measured | DidNotRun],
+    plan: AuditPlan,
+    model: Digest,
+    tests: Mapping[str, AuditTest],
 ) -> tuple[Finding, ...]:
     identity = {"policy": digest_of(plan.plain()), "model": model, "nonce": digest_of("no study")}
-    seeds = {name: audit_seed(**identity, test=name, site=HERE) for name in sorted(CATALOGUE)}
+    seeds = {name: audit_seed(**identity, test=name, site=HERE) for name in sorted(tests)}
     return tuple(
         Finding(
             test=name,
-            version=CATALOGUE[name].version,
+            version=tests[name].version,
             site=HERE,
             model=model,
             seed=seed,
-            threat=CATALOGUE[name].threat,
-            outcome=outcome_of(CATALOGUE[name], seed),
+            threat=tests[name].threat,
+            outcome=outcome_of(tests[name], seed),
         )
         for name, seed in seeds.items()
     )

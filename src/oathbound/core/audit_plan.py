@@ -206,6 +206,11 @@ class HarmSets(Prompting):
     sets: tuple[Name, ...] = Field(
         min_length=1, description="Sets of the catalogue (docs/audits/harm-classes.md), such as infectious."
     )
+    files: tuple[Text, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Files of further sets (spec/harm.md), beside the plan, which `sets` can name too.",
+    )
 
 
 class PlanFile(AuditPlan):

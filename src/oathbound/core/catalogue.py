@@ -140,8 +140,8 @@ def listed(test: str, policy: Policy) -> Listed | None:  # noqa: PLR0911 - one r
     rungs = sensitive.ladder if sensitive else None
     if test == "sensitive-disclosure" and rungs:
         return replace(CATALOGUE[test], metrics={"excess": frozenset(rungs)})
-    if test == "attribute-inference" and policy.audit.attributes:
-        names = frozenset(attribute.name for attribute in policy.audit.attributes)
+    if test == "attribute-inference":
+        names = frozenset(attribute.name for attribute in policy.audit.attributes or ())
         return replace(CATALOGUE[test], metrics={"excess": names})
     return CATALOGUE[test]
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,11 +20,12 @@ from oathbound.audit.adapters.codes import read_map
 from oathbound.audit.adapters.hf_folder import read_huggingface
 from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import run_no_test, run_tests
-from oathbound.audit.harm.harm import resolve
+from oathbound.audit.harm.harm import MAX_BYTES, extended, parse_set, resolve, shipped
 from oathbound.audit.kept import OnAnswer, run_key
 from oathbound.audit.price import TestPrice, prices
+from oathbound.audit.references import Supplied
 from oathbound.audit.target import AuditedPatients, HasTokens, Target, knows
-from oathbound.audit.work import ALONE, Machine, working
+from oathbound.audit.work import ALONE, Machine, place, working
 from oathbound.core.audit_plan import AuditPlan, PlanFile, Prompting
 from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest_of
 from oathbound.core.endpoint import EndpointSettings
@@ -53,7 +54,7 @@ class Attempt(Record):
 
     format: Literal["oathbound/audit-attempt/v1"]
     at: Count
-    model: Digest
+    models: tuple[Digest, ...]
     plan: Digest
     patients: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -70,7 +71,13 @@ class ServedModel:
 
 def read_plan(path: Path | None) -> PlanFile:
     """Return the plan in a TOML file; without one, alpha 0.05, 20 patients at least, nothing sensitive."""
-    return _UNPLANNED if path is None else PlanFile.parse(read_toml(path), what=str(path))
+    if path is None:
+        return _UNPLANNED
+    file = PlanFile.parse(read_toml(path), what=str(path))
+    if file.harm is None:
+        return file
+    beside = tuple(str(path.parent / name) for name in file.harm.files)
+    return file.model_copy(update={"harm": file.harm.model_copy(update={"files": beside})})
 
 
 def resolved(file: PlanFile, target: Target) -> AuditPlan:
@@ -84,7 +91,9 @@ def resolved(file: PlanFile, target: Target) -> AuditPlan:
         if not codes:
             raise WrongInput("the model has no vocabulary of codes", hint="take [harm] out of the plan")
         asked = {name: getattr(file.harm, name) for name in Prompting.model_fields}
-        plan["sensitive"] = resolve(codes, file.harm.sets, Prompting(**asked))
+        own = (parse_set(read_file(Path(name), most=MAX_BYTES), what=name) for name in file.harm.files)
+        catalogue = extended(shipped(), own)
+        plan["sensitive"] = resolve(codes, file.harm.sets, Prompting(**asked), catalogue=catalogue)
     try:
         return AuditPlan(**plan)
     except ValidationError as error:
@@ -101,12 +110,14 @@ def audit_folder(
     output: Path | None,
     now: int,
     machine: Machine = ALONE,
+    references: Sequence[Path] = (),
     watch: Watch = unwatched,
 ) -> FolderAudit:
     """Run every test on a model that no study trained; write what was found to `output`, if it is given.
 
     What the model answered is kept beside `output` until the audit ends, so that it can go on after a kill.
-    `watch` is told of the tests done, and of the answers.
+    `watch` is told of the tests done, and of the answers. `references` are models of others, which trained on
+    nobody of this audit: that is the word of whoever gives them.
 
     The attempt is logged in `audits.jsonl` beside `output`, or else in the current folder, before any records
     are compared: whoever reads findings should know how often somebody tried. Nobody signs that log, and
@@ -122,8 +133,11 @@ def audit_folder(
     told = AuditWatch(watch)
     with _opened(model, here, output.name if output else "", machine, told.answer) as (target, digest):
         plan = resolved(file, target)
+        others = [open_target(path) for path in references]
+        for other, _ in others:
+            place(other, machine.device)
         read = given.read(here)
-        attempt = _log_attempt(here, digest, plan, read.parts, now)
+        attempt = _log_attempt(here, (digest, *(its for _, its in others)), plan, read.parts, now)
         known = None
         try:
             patients = compared(read.parts)
@@ -131,7 +145,10 @@ def audit_folder(
             findings = run_no_test(error.message, plan, model=digest)
         else:
             known = _known(target, patients) if isinstance(target, HasTokens) else None
-            findings = run_tests(target, patients, plan, model=digest, on_test=told.begin)
+            refers_to = Supplied(tuple(other for other, _ in others)) if others else None
+            findings = run_tests(
+                target, patients, plan, model=digest, refers_to=refers_to, on_test=told.begin
+            )
         failure: OathboundError | None = getattr(target, "failure", None)
         if failure is not None:  # an endpoint's connection; what tests said of it is no finding
             raise failure
@@ -222,8 +239,10 @@ def _known(target: HasTokens, patients: AuditedPatients) -> int:
     return 100 * listed // stated.total()
 
 
-def _log_attempt(here: Path, model: str, plan: AuditPlan, parts: Parts, now: int) -> int:
+def _log_attempt(here: Path, models: tuple[Digest, ...], plan: AuditPlan, parts: Parts, now: int) -> int:
     """Append an attempt to the log, and return its number; an exact replay has the number of the first.
+
+    `models` are the model under audit, and then its reference models.
 
     Where the key beside the log is lost, no earlier line is of the same patients: the number is only higher.
     """
@@ -236,7 +255,7 @@ def _log_attempt(here: Path, model: str, plan: AuditPlan, parts: Parts, now: int
             line = Attempt(
                 format="oathbound/audit-attempt/v1",
                 at=now,
-                model=model,
+                models=models,
                 plan=digest_of(plan.plain()),
                 patients=_patients_mac(key, parts),
             )
@@ -248,8 +267,8 @@ def _log_attempt(here: Path, model: str, plan: AuditPlan, parts: Parts, now: int
         raise Unavailable(
             f"the attempt cannot be logged in {path}: {error.strerror}", hint="give -o in a folder of yours"
         ) from None
-    tried = list(dict.fromkeys((each.model, each.plan, each.patients) for each in (*earlier, line)))
-    return tried.index((line.model, line.plan, line.patients)) + 1
+    tried = list(dict.fromkeys((each.models, each.plan, each.patients) for each in (*earlier, line)))
+    return tried.index((line.models, line.plan, line.patients)) + 1
 
 
 def _patients_mac(key: bytes, parts: Parts) -> str:

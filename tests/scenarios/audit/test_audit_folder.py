@@ -108,6 +108,32 @@ def save(model, folder):
     return folder
 
 
+OURS = """
+format = "oathbound/harm/v1"
+name = "ours"
+harm = "sensitive"
+title = "what nobody speaks of"
+
+[[group]]
+topic = "A"
+system = "local"
+states = ["CODE//A"]
+source = "invented"
+comment = "Nothing implies it."
+
+"""
+HARM = """
+format = "oathbound/audit-plan/v1"
+alpha = "0.05"
+minimum_patients = 20
+
+[harm]
+sets = {sets}
+files = {files}
+prompt_events = 2
+horizon = 4
+chains = 1
+"""
 UNPLANNED = {"alpha": Decimal("0.05"), "minimum_patients": 20}
 MEMBERS, HELD_OUT = records(1000, 110, seed=1), records(5000, 110, seed=2)
 
@@ -237,9 +263,49 @@ def test_who_tries_other_patients_is_counted_too(given, audit, tmp_path):
     assert audit(given.model, *two(given)).answer["attempt"] == 3
 
 
+def test_reference_models_that_are_given_are_compared_with(given, audit, tmp_path):
+    others = records(20_000, 110, seed=8)
+    model = save(trained("gpt2", others, 2), tmp_path / "other")
+    reference = write(tmp_path / "reference", records(30_000, 110, seed=9))
+    asked = (given.model, *two(given), "--reference", reference)
+    alone = audit(*asked).answer["findings"]
+    compared = audit(*asked, "--reference-model", model, "--reference-model", model).answer
+    (without,), (found,) = (
+        [each["outcome"]["measures"] for each in findings if each["test"] == "membership"]
+        for findings in (alone, compared["findings"])
+    )
+    scores = {each["score"]: each for each in found if each["kind"] == "auc"}
+    assert float(scores["reference-difference"]["estimate"]) > 0.6
+    assert {each["score"] for each in found} - {each["score"] for each in without} == {
+        "lira",
+        "reference-difference",
+        "rmia",
+        "references",
+    }
+    assert compared["attempt"] == 2
+    (threat,) = (each["threat"] for each in compared["findings"] if each["test"] == "membership")
+    assert "trains like models" in threat["knows"]
+    assert audit(*asked, *["--reference-model", model] * 5).code == 2
+    assert audit(*asked, "--reference-model", tmp_path / "nowhere").code == 2
+
+
+def test_a_plan_has_sets_of_its_own(given, audit, tmp_path):
+    (tmp_path / "ours.toml").write_text(OURS)
+    plan = tmp_path / "plan.toml"
+    plan.write_text(HARM.format(sets='["ours"]', files='["ours.toml"]'))
+    said = audit(given.model, *two(given), "--plan", plan, "-o", tmp_path / "f.json")
+    assert said.code == 13
+    assert json.loads((tmp_path / "f.json").read_text())["plan"]["sensitive"]["codes"] == ["CODE//A"]
+    plan.write_text(HARM.format(sets='["ours"]', files='["nowhere.toml"]'))
+    assert "nowhere.toml" in audit(given.model, *two(given), "--plan", plan).error
+    plan.write_text(HARM.format(sets='["infectious"]', files='["ours.toml"]'))
+    (tmp_path / "ours.toml").write_text(OURS.replace('"ours"', '"infectious"'))
+    assert "two sets of codes are called infectious" in audit(given.model, *two(given), "--plan", plan).error
+
+
 def test_two_attempts_at_once_are_two(tmp_path):
     def tried(number):
-        return _log_attempt(tmp_path, f"sha256:{number:064x}", AuditPlan(**UNPLANNED), {}, 1)
+        return _log_attempt(tmp_path, (f"sha256:{number:064x}",), AuditPlan(**UNPLANNED), {}, 1)
 
     with ThreadPoolExecutor(8) as threads:
         assert sorted(threads.map(tried, range(40))) == list(range(1, 41))

@@ -27,7 +27,7 @@ from oathbound.core.study import Gate
 from oathbound.evidence.keys import Secret
 from oathbound.models.tokenizer import BIRTH, Tokenizer
 from oathbound.models.transformer import build
-from oathbound.testing.consortium import policy_for
+from oathbound.testing.consortium import DISCLOSING, policy_for
 
 LAST = dt.datetime.fromisoformat("2020-01-01")  # MEDS has no zone
 YEAR = dt.timedelta(days=365.25)
@@ -286,7 +286,7 @@ def test_of_a_model_that_says_codes_each_group_of_enough_carriers_has_an_excess(
     assert RareSubgroup().run(own, patients, fewer, SEED) == RareSubgroup().run(own, patients, fewer, SEED)
 
 
-POLICY = policy_for([Secret.generate(name) for name in ("coordinator", "north", "east")])
+POLICY = policy_for([Secret.generate(name) for name in ("coordinator", "north", "east")], audit=DISCLOSING)
 
 
 def planned(**changed):

@@ -7,7 +7,7 @@ import pytest
 
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.finding import Auc, Baseline, DidNotRun, Finding, Measured, NotMeasurable, Threat
-from oathbound.core.gates import SHIFTED, UNTRIED, Attempted, Verdict, judge
+from oathbound.core.gates import SHIFTED, UNTRIED, Attempted, Verdict, judge, tells_apart
 from oathbound.core.study import Gate
 
 DIGEST = "sha256:" + "0" * 64
@@ -59,6 +59,12 @@ def test_who_tries_again_does_not_find_out_less_easily_that_the_groups_differ():
     for attempt in (1, 10):
         found = replace(finding("a", Decimal("0.900"), near), attempt=attempt)
         assert judge(GATES, PLAN, ("a",), [found]).sentence.endswith(f": {SHIFTED}")
+
+
+@pytest.mark.parametrize("nobody", ["members", "held_out"])
+def test_who_asked_about_nobody_of_a_group_knows_nothing(nobody):
+    facts = {"standard_error": Decimal("0.010"), "members": 1000, "held_out": 1000, nobody: 0}
+    assert tells_apart(Baseline(kind="baseline", score="records", estimate=Decimal("0.5"), **facts), 0.01)
 
 
 def test_a_site_that_differed_once_differs():

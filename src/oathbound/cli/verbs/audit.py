@@ -45,12 +45,23 @@ EndpointOption = Annotated[
 SiteOption = Annotated[
     str | None, typer.Option("--site", metavar="NAME", help="In a study: the site that audits.")
 ]
+ReferenceModelsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference-model",
+        metavar="DIR",
+        help="A model that trained on nobody here, to compare with; up to four. Needs reference patients.",
+    ),
+]
 OutOption = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the findings here, too.")
 ]
 ProcessesOption = Annotated[
     int, typer.Option("--processes", min=1, max=1024, help="How many processes share the work.")
 ]
+
+
+_MOST_REFERENCES = 4
 
 
 class Device(StrEnum):
@@ -71,6 +82,7 @@ def command(
     members: MembersOption = None,
     held_out: HeldOutOption = None,
     reference: ReferenceOption = None,
+    reference_model: ReferenceModelsOption = None,
     records: RecordsOption = None,
     plan: PlanOption = None,
     out: OutOption = None,
@@ -91,8 +103,9 @@ def command(
     machine = Machine(processes, device.value)
     if site is None:
         asked = _asked(model, name, vocabulary, endpoint)
-        return _folder(asked, members, held_out, reference, records, plan, out, machine, form)
-    if any((members, held_out, reference, records, plan, out, name, vocabulary, endpoint)):
+        references = tuple(reference_model or ())
+        return _folder(asked, members, held_out, reference, records, references, plan, out, machine, form)
+    if any((members, held_out, reference, reference_model, records, plan, out, name, vocabulary, endpoint)):
         raise WrongInput(
             "--site audits in a study, which says itself what is audited", hint="leave out the rest"
         )
@@ -136,6 +149,7 @@ def _folder(
     held_out: Path | None,
     reference: Path | None,
     records: Path | None,
+    references: tuple[Path, ...],
     plan: Path | None,
     out: Path | None,
     machine: "Machine",
@@ -147,10 +161,21 @@ def _folder(
     from oathbound.core.folder_audit import NO_VERDICT
     from oathbound.workflow.audit_folder import audit_folder, read_plan
 
+    if len(references) > _MOST_REFERENCES:
+        raise WrongInput(f"at most {_MOST_REFERENCES} reference models", hint="more add little")
     given = given_records(members, held_out, reference, records)
     asked, now = read_plan(plan), int(time.time())
     with bar("audit", even=False) as watch:
-        audit = audit_folder(model, given, asked, output=out, now=now, machine=machine, watch=watch)
+        audit = audit_folder(
+            model,
+            given,
+            asked,
+            output=out,
+            now=now,
+            machine=machine,
+            references=references,
+            watch=watch,
+        )
     said = AuditAnswer(
         findings=audit.findings,
         attempt=audit.attempt,
