@@ -6,9 +6,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     "core.canonical from_canonical: no `except rfc8785.CanonicalizationError`": (
         "it is a ValueError, which is caught beside it; the name says what is expected"
     ),
-    "core.catalogue listed: no `policy.audit.attributes`": (
-        "without them there is no such test, as was said before; this tells the type checker so"
-    ),
     "core.gates _Round._of_score: no `len(self.sites) > 1`": (
         "more than one site measured, which the other part asks, needs more than one site"
     ),

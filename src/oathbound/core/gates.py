@@ -502,9 +502,9 @@ def _turned(pooled: Pool, gate: Gate, side: float) -> bool:
     """
     if isinstance(pooled, Aucs):
         return pooled.turned(side) > max(gate.at_most, 1 - gate.at_most)
-    if isinstance(pooled, AucDifferences) or (isinstance(pooled, Excesses) and gate.test in _ANSWERED):
-        return pooled.turned(side) > gate.at_most
-    return False
+    if isinstance(pooled, Excesses) and gate.test not in _ANSWERED:
+        return False
+    return isinstance(pooled, (AucDifferences, Excesses)) and pooled.turned(side) > gate.at_most
 
 
 def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:

@@ -3,7 +3,7 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import TrajectoryPlan
-from oathbound.core.catalogue import CATALOGUE, check_gates, is_whole, listed
+from oathbound.core.catalogue import CATALOGUE, battery_of, check_gates, is_whole, listed
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, Threat
 from oathbound.core.shape import ExtensionModel
@@ -116,6 +116,7 @@ def test_a_gate_on_no_test_is_shown_the_tests_that_there_are_and_no_source_of_th
     with pytest.raises(WrongInput) as refused:
         check_gates(policy_for(SECRETS, extensions=extensions, gates=[gate]))
     assert refused.value.hint == f"one of: {', '.join(CATALOGUE)}, oracle"
+    assert battery_of(policy_for(SECRETS, extensions=extensions)) == ("membership", "oracle")
 
 
 def test_what_did_not_run_is_a_test_of_the_study_or_one_that_a_gate_names():

@@ -163,20 +163,29 @@ def test_a_site_that_might_be_turned_by_chance_alone_does_not_block():
     )
 
 
-def test_a_site_whose_attribute_is_answered_wrongly_blocks_whatever_the_others_do():
-    gate = Gate(test="attribute-inference", metric="excess", at_most=Decimal("0.05"))
+def answered(estimate, patients, error="0.001"):
+    changes = {
+        "estimate": Decimal(estimate),
+        "member_mean": Decimal("0.5") + Decimal(estimate),
+        "held_out_mean": Decimal("0.5"),
+        "standard_error": Decimal(error),
+    }
+    return excess(patients).model_copy(update=changes)
 
-    def answered(estimate, patients):
-        changes = {"estimate": estimate, "member_mean": Decimal("0.5") + estimate, "held_out_mean": "0.5"}
-        return Excess.model_validate(excess(patients).model_dump() | changes)
 
-    fine, wrong = answered(Decimal(0), 5000), answered(Decimal("-0.400"), 100)
-    findings = [
-        found(site, each, test="attribute-inference") for site, each in zip(SITES, (fine, wrong), strict=True)
-    ]
-    assert judge((gate,), PLAN, SITES, findings).verdict is Verdict.INCONCLUSIVE
-    findings = [found(site, fine, test="attribute-inference") for site in SITES]
-    assert judge((gate,), PLAN, SITES, findings).verdict is Verdict.PASS
+@pytest.mark.parametrize(
+    ("test", "south", "verdict"),
+    [
+        ("attribute-inference", answered("0.000", 5000), Verdict.PASS),
+        ("attribute-inference", answered("-0.400", 100), Verdict.INCONCLUSIVE),
+        ("attribute-inference", answered("-0.050", 60, error="0.100"), Verdict.PASS),  # perhaps above 0
+        ("sensitive-disclosure", answered("-0.400", 100), Verdict.PASS),  # a secret less likely is no answer
+    ],
+)
+def test_a_site_whose_attribute_is_answered_wrongly_blocks_whatever_the_others_do(test, south, verdict):
+    gate = Gate(test=test, metric="excess", at_most=Decimal("0.1"))
+    findings = [found("north", answered("0.000", 20_000), test=test), found("south", south, test=test)]
+    assert judge((gate,), PLAN, SITES, findings).verdict is verdict
 
 
 @pytest.mark.parametrize(("estimate", "verdict"), [("0.000", Verdict.PASS), ("-0.450", Verdict.INCONCLUSIVE)])
