@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG001, ARG002 - what stands for an extension takes what its Protocol gives it
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -323,6 +324,19 @@ def test_a_broken_audit(kind, rule):
         getattr(audit_suite(kind), f"test_{rule}")()
 
 
+def attempt(coordinator, deliver):
+    """Carry one attempt, but leave it to `deliver` what becomes of a wave's message."""
+    messages = coordinator.begin()
+    while messages:
+        for site, message in messages.items():
+            deliver(site, message)
+        messages = coordinator.proceed()
+
+
+def honest(coordinator, nodes):
+    return lambda site, message: coordinator.receive(site, nodes[site].receive(message))
+
+
 def skipping(coordinator, nodes, *, goes_on, save, on_progress):
     while goes_on():
         for site, message in list(coordinator.begin().items())[1:]:
@@ -330,30 +344,60 @@ def skipping(coordinator, nodes, *, goes_on, save, on_progress):
         coordinator.void()
 
 
+def proceeding(coordinator, nodes, *, goes_on, save, on_progress):
+    """Ends a wave before its last answer is in, where the coordinator can do without it."""
+    while goes_on():
+
+        def deliver(site, message):
+            answer = nodes[site].receive(message)
+            if site != "south" or not message.startswith(b"oathbound/secure-sum/ciphertexts/"):
+                coordinator.receive(site, answer)
+
+        attempt(coordinator, deliver)
+        save(coordinator.snapshot())
+        on_progress(coordinator.progress)
+
+
+def repeating(coordinator, nodes, *, goes_on, save, on_progress):
+    """Repeats whatever is refused without harm: everything but the step is delivered twice."""
+    while goes_on():
+
+        def deliver(site, message):
+            coordinator.receive(site, nodes[site].receive(message))
+            if not message.startswith(b"oathbound/step"):
+                with suppress(OathboundError):
+                    nodes[site].receive(message)
+
+        attempt(coordinator, deliver)
+        save(coordinator.snapshot())
+        on_progress(coordinator.progress)
+
+
 def hasty(coordinator, nodes, *, goes_on, save, on_progress):
     while goes_on():
-        for site, message in coordinator.begin().items():
-            coordinator.receive(site, nodes[site].receive(message))
+        attempt(coordinator, honest(coordinator, nodes))
         on_progress(coordinator.progress)
         save(coordinator.snapshot())
 
 
 def stubborn(coordinator, nodes, *, goes_on, save, on_progress):
-    while not coordinator.finished:
-        for site, message in coordinator.begin().items():
-            coordinator.receive(site, nodes[site].receive(message))
+    while coordinator.progress.step < 5:
+        attempt(coordinator, honest(coordinator, nodes))
         save(coordinator.snapshot())
         on_progress(coordinator.progress)
 
 
 def insisting(coordinator, nodes, *, goes_on, save, on_progress):
     while goes_on():
-        for site, message in coordinator.begin().items():
+
+        def deliver(site, message):
             try:
-                share = nodes[site].receive(message)
+                answer = nodes[site].receive(message)
             except OathboundError:
-                share = nodes[site].receive(message)
-            coordinator.receive(site, share)
+                answer = nodes[site].receive(message)
+            coordinator.receive(site, answer)
+
+        attempt(coordinator, deliver)
         save(coordinator.snapshot())
         on_progress(coordinator.progress)
 
@@ -374,6 +418,8 @@ def lazy(coordinator, nodes, *, goes_on, save, on_progress):
     [
         (lazy, "every_message_goes_to_its_node_once"),
         (skipping, "every_message_goes_to_its_node_once"),
+        (repeating, "a_wave_ends_when_its_answers_are_in"),
+        (proceeding, "a_wave_ends_when_its_answers_are_in"),
         (hasty, "every_step_is_saved_and_then_told"),
         (stubborn, "it_stops_when_it_may_not_go_on"),
         (insisting, "an_attempt_that_failed_is_not_used_again"),

@@ -46,8 +46,8 @@ from oathbound.evidence.verify import verify
 from oathbound.models.family import family_of
 from oathbound.models.folder import read_model, write_model
 from oathbound.testing.consortium import NOW, Consortium, policy_for
-from oathbound.train.coordinator import Coordinator
-from oathbound.train.messages import Label, Share, ShareLabel, Step, weight_bytes
+from oathbound.train.descent import Descent
+from oathbound.train.messages import Label, Step, weight_bytes
 from oathbound.train.plan import Plan
 from oathbound.workflow.folders import SiteFolder, StudyFolder
 
@@ -297,7 +297,6 @@ budget = { epsilon = "8.0", delta = "1e-5" }
 
 NAMES: Final = {"run": RUN, "plan": digest(b"plan"), "model": digest(weight_bytes(WEIGHTS))}
 STEP: Final = Label(step=2, attempt=3, **NAMES)
-SHARE: Final = ShareLabel(step=2, attempt=3, site="north", **NAMES)
 
 
 @cache
@@ -306,9 +305,9 @@ def plan() -> Plan:
 
 
 def snapshots() -> list[bytes]:
-    coordinator = Coordinator(plan=plan(), run=RUN, weights=WEIGHTS)
-    coordinator.begin()
-    return [coordinator.snapshot()]
+    descent = Descent(plan=plan(), run=RUN, weights=WEIGHTS)
+    descent.begin()
+    return [descent.snapshot()]
 
 
 @cache
@@ -469,16 +468,11 @@ PARSERS: Final[dict[str, Parser]] = {
     "told-bundle": Parser(of(a_told_bundle), told_bundles, (NotAuthentic, NotAcceptable)),
     "step": Parser(
         of(lambda data: Step.decode(data, len(WEIGHTS))),
-        lambda: [Step(STEP, WEIGHTS).encode()],
-        (ProtocolRefused,),
-    ),
-    "share": Parser(
-        of(lambda data: Share.decode(data, len(WEIGHTS))),
-        lambda: [Share(SHARE, WEIGHTS.view(np.uint32)).encode()],
+        lambda: [Step(STEP, WEIGHTS).encode(b""), Step(STEP, WEIGHTS).encode(b"announcement")],
         (ProtocolRefused,),
     ),
     "snapshot": Parser(
-        of(lambda data: Coordinator.restore(data, plan=plan(), run=RUN, charged=0)), snapshots, (WrongInput,)
+        of(lambda data: Descent.restore(data, plan=plan(), run=RUN, charged=0)), snapshots, (WrongInput,)
     ),
     "model-config": model_with("config.json"),
     "model-vocabulary": model_with("vocabulary.json"),

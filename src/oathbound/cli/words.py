@@ -37,6 +37,12 @@ def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
     return f"epsilon {spent}{allowed}, delta {budget.delta:.0e}, per {budget.unit}, {budget.neighbours}"
 
 
+def sum_words(policy: Policy) -> str:
+    """Return who sees a site's update."""
+    colluding = f", with up to {policy.colluding} of them colluding" if policy.colluding else ""
+    return f"{policy.aggregator}: the coordinator sees sums over at least {policy.min_sites} sites{colluding}"
+
+
 def extension_lines(policy: Policy) -> Iterator[str]:
     """Yield one line for each piece of code from outside oathbound that the study runs."""
     for each in policy.extensions:

@@ -37,6 +37,14 @@ LEAST_HONEST = 2
 """An opened sum must hold the shares of at least two sites that do not collude."""
 
 
+def quorum(sites: int, colluding: int) -> int:
+    """Return how many sites must agree on what a secure sum opens: floor((n + c) / 2) + 1.
+
+    Any two such sets of sites have one in common that does not collude (spec/secure-sum.md).
+    """
+    return (sites + colluding) // 2 + 1
+
+
 class Member(Record):
     """A party to the study: its name, and the fingerprint of its public keys, compared out of band."""
 
@@ -211,13 +219,16 @@ class Policy(Record):
     sites: tuple[Member, ...] = Field(min_length=2, max_length=50, description="The hospitals.")
     min_sites: Annotated[int, Field(ge=2)] = Field(description="The fewest sites in a sum that is opened.")
     colluding: Annotated[int, Field(ge=0)] = Field(
-        description="Sites that may put together what they know; min_sites less this is at least 2."
+        description=(
+            "Sites that may put together, with the coordinator, what they know; min_sites is more than half "
+            "of sites and colluding together, and at least 2 more than colluding."
+        )
     )
     dishonest_witnesses: Annotated[int, Field(ge=0)] = Field(
         description="Sites that may cosign a log that was rewritten: f in the rule 2k > w + f."
     )
-    aggregator: Literal["trusted"] = Field(
-        description="Who sees a site's vector: the coordinator does, and is trusted with it."
+    aggregator: Literal["secure-sum"] = Field(
+        description="Who sees a site's vector: nobody does. Sites mask it, and only the sum is opened."
     )
     privacy: Literal["patient-dp", "none"] = Field(
         description=(
@@ -249,10 +260,7 @@ class Policy(Record):
         for attribute in ("name", "fingerprint"):
             if len({getattr(party, attribute) for party in parties}) != len(parties):
                 raise ValueError(f"two parties share a {attribute}")
-        if not self.min_sites <= len(self.sites):
-            raise ValueError("min_sites is more than the sites listed")
-        if self.min_sites - self.colluding < LEAST_HONEST:
-            raise ValueError("min_sites less colluding must be at least 2, or one site's sum is open")
+        self._check_sums()
         others = len(self.sites) - 1
         if (others + self.dishonest_witnesses) // 2 + 1 > others:
             raise ValueError(
@@ -271,6 +279,18 @@ class Policy(Record):
         if len({(gate.test, gate.metric) for gate in self.gates}) != len(self.gates):
             raise ValueError("two gates for one metric of one test")
         return self
+
+    def _check_sums(self) -> None:
+        if not self.min_sites <= len(self.sites):
+            raise ValueError("min_sites is more than the sites listed")
+        if self.min_sites - self.colluding < LEAST_HONEST:
+            raise ValueError("min_sites less colluding must be at least 2, or one site's sum is open")
+        needed = quorum(len(self.sites), self.colluding)
+        if self.min_sites < needed:
+            raise ValueError(
+                f"min_sites must be at least {needed} for {len(self.sites)} sites of which {self.colluding} "
+                "may collude, or two sums of one step could be opened: raise it, or lower colluding"
+            )
 
     def _check_model(self) -> None:
         if isinstance(self.model, ExtensionModel):

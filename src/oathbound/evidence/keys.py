@@ -1,12 +1,13 @@
 """Who signs: one root seed per party, and one pair of keys per purpose, classical and post-quantum.
 
     purpose      classical   post-quantum   signs
-    statement    Ed25519     ML-DSA-65      DSSE envelopes (`envelope`)
+    statement    Ed25519     ML-DSA-65      DSSE envelopes (`envelope`); Ed25519 also secure sums
     log          Ed25519     ML-DSA-44      checkpoints of the party's own log (`note`)
     witness      Ed25519     ML-DSA-44      checkpoints of other parties' logs (`note`)
 
 Every key is HKDF-SHA256 (RFC 5869) of the root seed with its own label, so that a signature made for one
-purpose can never serve another, and one small file is all that a site keeps. The page is `spec/keys.md`.
+purpose can never serve another, and one small file is all that a site keeps. What the one key of two uses
+signs begins differently for each. The page is `spec/keys.md`.
 """
 
 import contextlib

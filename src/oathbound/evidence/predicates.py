@@ -130,13 +130,13 @@ class Charged(SitePredicate):
     event: PrivacyEvent
 
 
-class TrainedWithTrustedAggregator(Predicate):
-    """One round's steps of training, in which the coordinator saw each site's vector: no secure sum.
+class TrainedWithSecureSum(Predicate):
+    """One round's steps of training, each by a secure sum: the coordinator saw no site's vector alone.
 
     `attempts` is the highest attempt that was begun, in this round and all before it.
     """
 
-    kind: ClassVar[str] = "trained-with-trusted-aggregator/v1"
+    kind: ClassVar[str] = "trained-with-secure-sum/v1"
     role: ClassVar[Role] = "coordinator"
     run: Digest
     round: Ordinal
@@ -213,7 +213,7 @@ KINDS: dict[str, type[Predicate]] = {
         Oath,
         Admission,
         Round,
-        TrainedWithTrustedAggregator,
+        TrainedWithSecureSum,
         Charged,
         ModelMade,
         Audited,

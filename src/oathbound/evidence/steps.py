@@ -40,7 +40,7 @@ from oathbound.evidence.predicates import (
     Oath,
     Round,
     SitePredicate,
-    TrainedWithTrustedAggregator,
+    TrainedWithSecureSum,
 )
 from oathbound.evidence.stated import Stated, each, last_decision
 
@@ -51,7 +51,7 @@ DRAWING_SLACK: Final = 20
 """By this much a part and its share of all, of counts rounded to 5 or not shown below 10, can differ."""
 
 _BEFORE_TRAINING: Final = (Oath, Admission)
-_OF_TRAINING: Final = (Round, TrainedWithTrustedAggregator, Charged, ModelMade)
+_OF_TRAINING: Final = (Round, TrainedWithSecureSum, Charged, ModelMade)
 _AFTER_TRAINING: Final = (Audited, Found, Decided)
 
 
@@ -185,7 +185,7 @@ def check_rounds(
             newest[predicate.site] = (predicate.round, predicate.as_of)
             most[predicate.site] = predicate.members
             open_rounds.setdefault(predicate.round, {})[predicate.site] = (index, predicate)
-        if isinstance(predicate, TrainedWithTrustedAggregator):
+        if isinstance(predicate, TrainedWithSecureSum):
             if predicate.round != max(open_rounds, default=0):
                 raise NotAcceptable(f"the steps of round {predicate.round} do not follow its cohorts")
             seen = _witnessed_round(open_rounds[predicate.round], index, log, policy)
@@ -193,9 +193,7 @@ def check_rounds(
     return tuple(each(study, Round))
 
 
-def first_trained(
-    rounds: Sequence[Round], segments: Sequence[TrainedWithTrustedAggregator]
-) -> dict[str, Round]:
+def first_trained(rounds: Sequence[Round], segments: Sequence[TrainedWithSecureSum]) -> dict[str, Round]:
     """Return each site's cohort of the first round that took a step."""
     return {each.site: each for each in rounds if each.round == segments[0].round}
 
@@ -225,7 +223,7 @@ def _check_fresh(as_of: int, what: str, policy: Policy, seen: CheckpointSeen) ->
 
 
 def check_training(
-    segments: Sequence[TrainedWithTrustedAggregator],
+    segments: Sequence[TrainedWithSecureSum],
     model: ModelMade,
     charges: Sequence[Charged],
     policy: Policy,
@@ -237,14 +235,16 @@ def check_training(
         raise NotAcceptable(f"{steps} steps were taken; the policy plans {policy.training.steps}")
     if attempts > policy.training.attempts:
         raise NotAcceptable(f"{attempts} attempts were made; the policy allows {policy.training.attempts}")
+    missing = 0  # how often a site was in no sum of a step: each sum holds min_sites at least
     for charged in charges:
-        if not steps <= charged.event.attempts <= attempts:
+        missing += max(0, steps - charged.event.attempts)
+        if charged.event.attempts > attempts or missing > steps * (len(policy.sites) - policy.min_sites):
             raise NotAcceptable(f"the attempts that {charged.site} charged do not fit those of the training")
     if model.weights != segments[-1].last_weights or model.model != digest_of(model.files):
         raise NotAcceptable("the model is not the one that the training made")
 
 
-def _check_segments(segments: Sequence[TrainedWithTrustedAggregator], plan: Training) -> None:
+def _check_segments(segments: Sequence[TrainedWithSecureSum], plan: Training) -> None:
     """Refuse rounds out of order, steps left out, too many in a round, and weights from elsewhere."""
     number, step, attempts, weights = 0, 0, 0, segments[0].first_weights
     for segment in segments:

@@ -27,7 +27,7 @@ from oathbound.evidence.predicates import (
     Found,
     ModelMade,
     Round,
-    TrainedWithTrustedAggregator,
+    TrainedWithSecureSum,
 )
 from oathbound.evidence.stated import each, last_decision, one_of_each_site, open_leaf, the_one
 from oathbound.evidence.steps import (
@@ -74,7 +74,7 @@ class Verified:
     policy_digest: str
     parties: tuple[Party, ...]
     model: ModelMade
-    training: tuple[TrainedWithTrustedAggregator, ...]
+    training: tuple[TrainedWithSecureSum, ...]
     rounds: tuple[Round, ...]
     admissions: tuple[Admission, ...]
     charges: tuple[Charged, ...]
@@ -154,7 +154,7 @@ def verify(data: bytes, trust: Trust, *, at: int) -> Verified:  # noqa: PLR0915 
 
     # (9) things happened in the order that the policy promises
     with _step(9):
-        training, model = each(study, TrainedWithTrustedAggregator), the_one(study, ModelMade)
+        training, model = each(study, TrainedWithSecureSum), the_one(study, ModelMade)
         decided = last_decision(study)
         start = checkpoint_cited(seen[policy.coordinator.name], model.run, "the model")
         made = checkpoint_cited(seen[policy.coordinator.name], each(study, Found)[0].run, "a finding")

@@ -38,7 +38,7 @@ from oathbound.evidence.predicates import (
     Roots,
     Round,
     SitePredicate,
-    TrainedWithTrustedAggregator,
+    TrainedWithSecureSum,
 )
 from oathbound.evidence.steps import attempts_of, judgement_of
 from oathbound.evidence.trust import Trust
@@ -78,7 +78,7 @@ def policy_for(secrets: Sequence[Secret], **changes: Any) -> Policy:
         "min_sites": 2,
         "colluding": 0,
         "dishonest_witnesses": 0,
-        "aggregator": "trusted",
+        "aggregator": "secure-sum",
         "privacy": "patient-dp",
         "budget": {
             "epsilon": "3",
@@ -297,7 +297,7 @@ class Consortium:
             "first_weights": weights[number - 1],
             "last_weights": weights[number],
         }
-        self.say(TrainedWithTrustedAggregator(**(facts | changes)))
+        self.say(TrainedWithSecureSum(**(facts | changes)))
         return self
 
     def charge(self, *, event: PrivacyEvent | None = None) -> Self:

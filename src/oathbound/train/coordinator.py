@@ -1,162 +1,139 @@
 """The coordinator's part in training, without input or output: bytes in, bytes out.
 
-`spec/training.md` numbers its steps. It sees every share and so the sum: `aggregator = "trusted"`. What it
-computes from a noised sum costs no more privacy.
+An attempt is a sequence of waves. A wave is a message for each site; when its answers are in, or no more are
+waited for, the next one begins, and after the last the step is taken. `spec/training.md` lists the waves,
+`spec/secure-sum.md` says what is in them. All that the coordinator learns of the sites' shares is their sum.
 """
 
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Self
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from oathbound.core.errors import OathboundError, ProtocolRefused
+from oathbound.train.descent import Descent, Progress
+from oathbound.train.messages import Step
+from oathbound.train.secure_sum.gathering import Gathering
+from oathbound.train.secure_sum.seeds import batch_of
+from oathbound.train.secure_sum.server import Server
+from oathbound.train.secure_sum.terms import Terms
 
-from oathbound.core.canonical import digest
-from oathbound.core.errors import ProtocolRefused, WrongInput
-from oathbound.core.record import Count, Digest, Record
-from oathbound.hazmat.ring import decode
-from oathbound.train.adam import Adam
-from oathbound.train.messages import Label, Share, ShareLabel, Step, frame, unframe, weight_bytes
-from oathbound.train.node import attempts_used_up
-from oathbound.train.plan import Plan
-
-_SNAPSHOT: Final = b"oathbound/snapshot/v1\n"
-_WORD: Final = 4
-_VECTORS: Final = 3
+_NOTHING_DEALT: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far training is: steps taken and attempts begun."""
+class _Wave:
+    """A message for each site that is still in, and what checks and keeps an answer."""
 
-    step: int
-    attempt: int
-
-
-class _Position(Record):
-    run: Digest
-    plan: Digest
-    step: Annotated[int, Field(ge=0)]
-    attempt: Count
-    state: Digest
+    messages: Mapping[str, bytes]
+    take: Callable[[str, bytes], None]
 
 
 class Coordinator:
-    """One run: asks every site for a share of each step, adds them up, and moves the weights."""
+    """One run: has the sites sum their shares of each step, and moves the weights by the sum.
 
-    def __init__(self, *, plan: Plan, run: str, weights: NDArray[np.float32]) -> None:
-        if weights.dtype != np.float32 or weights.shape != (plan.dimension,):
-            raise WrongInput(f"the plan is for {plan.dimension} float32 weights")
-        self._plan = plan
-        self._run = run
-        self._adam = Adam.at(weights)
-        self._step = 0
-        self._attempt = 0
-        self._open: Label | None = None
-        self._shares: dict[str, NDArray[np.uint32]] = {}
+    `begin`, then in turns `receive` for the answers and `proceed`, until that returns no more messages.
+    """
 
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """The weights after the last whole step, float32 [d]."""
-        return self._adam.weights
+    def __init__(self, descent: Descent, terms: Terms) -> None:
+        self._descent = descent
+        self._terms = terms
+        self._server: Server | None = None
+        self._batch = _NOTHING_DEALT  # in the server's session
+        self._waves: Iterator[_Wave] = iter(())
+        self._wave: _Wave | None = None
+        self._answered: set[str] = set()
 
     @property
     def progress(self) -> Progress:
         """How far this run is."""
-        return Progress(self._step, self._attempt)
+        return self._descent.progress
 
-    @property
-    def finished(self) -> bool:
-        """Whether every step of the plan is taken."""
-        return self._step == self._plan.training.steps
+    def snapshot(self) -> bytes:
+        """Return the state after the last whole step: `Descent.snapshot`."""
+        return self._descent.snapshot()
 
     def begin(self) -> dict[str, bytes]:
-        """Open the next attempt and return the message for each site.
+        """Open the next attempt and return the first wave's message for each site.
 
         Raises `BudgetRefused` if the plan has not an attempt left for every step, `ProtocolRefused` if one is
         open or none is needed.
         """
-        if self._open is not None or self.finished:
-            raise ProtocolRefused("no attempt can begin while one is open, or after the last step")
-        training = self._plan.training
-        if training.attempts - self._attempt < training.steps - self._step:
-            raise attempts_used_up(self._plan)
-        self._attempt += 1
-        label = Label(
-            run=self._run,
-            plan=self._plan.policy,
-            step=self._step + 1,
-            attempt=self._attempt,
-            model=digest(weight_bytes(self.weights)),
-        )
-        self._open = label
-        message = Step(label, self.weights).encode()
-        return dict.fromkeys(self._plan.sites, message)
+        self._waves = self._attempt(self._descent.begin())
+        return self._next_wave()
 
-    def receive(self, site: str, message: bytes) -> Progress | None:
-        """Take the share that `site` sent; return the progress if it completed the step, else None.
+    def receive(self, site: str, message: bytes) -> None:
+        """Take the answer of `site` to its message of the present wave.
 
-        Raises `ProtocolRefused`, and stays as it was, unless the share is `site`'s first for the open
-        attempt.
+        Raises `ProtocolRefused`, and stays as it was, unless the answer is `site`'s first and is acceptable.
         """
-        if self._open is None:
-            raise ProtocolRefused("a share, and no attempt is open")
-        share = Share.decode(message, self._plan.dimension)
-        if site not in self._plan.sites or share.label != ShareLabel(site=site, **self._open.plain()):
-            raise ProtocolRefused("a share of another site, run, plan, step, attempt or model")
-        if site in self._shares:
-            raise ProtocolRefused("a second share of one site for one attempt")
-        self._shares[site] = share.vector
-        if len(self._shares) < len(self._plan.sites):
-            return None
-        self._take_step()
-        return self.progress
+        if self._wave is None:
+            raise ProtocolRefused("an answer, and no attempt is open")
+        if site not in self._wave.messages or site in self._answered:
+            raise ProtocolRefused(f"an answer of {site}, which was not asked, or has answered")
+        self._wave.take(site, message)
+        self._answered.add(site)
+
+    def proceed(self) -> dict[str, bytes]:
+        """End the wave with the answers that came, and return the next one's messages; none: a step is taken.
+
+        A site that did not answer is lost for the wave. Raises `ProtocolRefused` where too few are left, or
+        no attempt is open; the attempt is then void.
+        """
+        if self._wave is None:
+            raise ProtocolRefused("no attempt is open")
+        return self._next_wave()
 
     def void(self) -> None:
-        """Give the open attempt up, if there is one. It stays charged; the next has a new number."""
-        self._open = None
-        self._shares = {}
+        """Give the open attempt up, if there is one, and the session of keys with it.
 
-    def snapshot(self) -> bytes:
-        """Return the state after the last whole step, and the number of the last attempt begun."""
-        state = b"".join(weight_bytes(v) for v in (self._adam.weights, self._adam.first, self._adam.second))
-        position = _Position(
-            run=self._run,
-            plan=self._plan.policy,
-            step=self._step,
-            attempt=self._attempt,
-            state=digest(state),
-        )
-        return frame(_SNAPSHOT, position.plain(), state)
-
-    @classmethod
-    def restore(cls, snapshot: bytes, *, plan: Plan, run: str, charged: int) -> Self:
-        """Return the coordinator that made `snapshot`.
-
-        Its next attempt is above `charged`, the highest at any site, too. `WrongInput` if the snapshot is
-        damaged, or of another run or plan.
+        It stays charged; the next has a new number, and invites every site again: also one that restarted.
         """
-        try:
-            header, state = unframe(_SNAPSHOT, snapshot, _VECTORS * _WORD * plan.dimension)
-        except ProtocolRefused:
-            raise WrongInput("the training's snapshot is damaged, or of another model") from None
-        position = _Position.parse(header, what="the training's snapshot")
-        if position.state != digest(state):
-            raise WrongInput("the training's snapshot is damaged")
-        if (position.run, position.plan) != (run, plan.policy) or position.step > plan.training.steps:
-            raise WrongInput("the training's snapshot is of another run or plan")
-        weights, first, second = np.frombuffer(state, dtype="<f4").astype(np.float32).reshape(_VECTORS, -1)
-        coordinator = cls(plan=plan, run=run, weights=weights)
-        coordinator._adam = Adam(weights, first, second)
-        coordinator._step = position.step
-        coordinator._attempt = max(position.attempt, charged)
-        return coordinator
+        self._descent.void()
+        self._server, self._batch = None, _NOTHING_DEALT
+        self._waves, self._wave = iter(()), None
 
-    def _take_step(self) -> None:
-        total = np.zeros(self._plan.dimension, dtype=np.uint32)
-        for vector in self._shares.values():
-            total += vector  # modulo 2^32
-        gradient = (decode(total) / (self._plan.scale * self._plan.divisor)).astype(np.float32)
-        self.void()
-        self._step += 1
-        self._adam = self._adam.stepped(gradient, step=self._step, rate=self._plan.learning_rate(self._step))
+    def _next_wave(self) -> dict[str, bytes]:
+        self._wave = None  # also if what follows is interrupted: no step is taken then
+        try:
+            self._wave = next(self._waves, None)
+        except OathboundError:
+            self.void()
+            raise
+        self._answered = set()
+        return dict(self._wave.messages) if self._wave else {}
+
+    def _attempt(self, step: Step) -> Generator[_Wave, None, None]:
+        """Yield the waves of one attempt, and take its step."""
+        batch = batch_of(step.label.attempt)
+        if self._server is None:
+            self._server = yield from self._agreement(epoch=step.label.attempt)
+        server = self._server
+        if self._batch != batch:
+            yield _Wave(server.call(batch), server.dealt)
+            yield _Wave(server.boxes(), _acknowledged)
+            if len(self._answered) < self._terms.thresholds.least:  # before anybody charges the attempt
+                raise ProtocolRefused("fewer sites have taken the others' seeds than a sum must hold")
+            self._batch = batch
+        yield _Wave(_step_messages(step, server.begin(step.label)), server.masked)
+        yield _Wave(server.propose(), server.signed)
+        yield _Wave(server.certificate(), server.revealed)
+        self._descent.take(server.total())
+
+    def _agreement(self, epoch: int) -> Generator[_Wave, None, Server]:
+        """Yield the waves in which the sites agree on keys, and return the server of their session."""
+        gathering = Gathering(self._terms, epoch=epoch)
+        yield _Wave(dict.fromkeys(self._terms.sites, gathering.invitation()), gathering.advertised)
+        yield _Wave(gathering.roster(), gathering.encapsulated)
+        yield _Wave(gathering.ciphertexts(), _acknowledged)
+        return gathering.server()
+
+
+def _step_messages(step: Step, announcements: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the message of each site; equal ones are one object, for they hold the weights."""
+    messages = {announcement: step.encode(announcement) for announcement in set(announcements.values())}
+    return {site: messages[announcement] for site, announcement in announcements.items()}
+
+
+def _acknowledged(site: str, message: bytes) -> None:
+    if message:
+        raise ProtocolRefused(f"{site} says something where it only acknowledges")

@@ -1,11 +1,11 @@
-"""The two messages of training, as bytes: `spec/training.md`.
+"""The step message of training, as bytes: `spec/training.md`. The secure sum's are framed in the same way.
 
 A message has one encoding; anything else is refused. A message is a magic line, the header's length (32 bits,
-little-endian), the header as canonical JSON, and a payload whose length the receiver knows beforehand.
+little-endian), the header as canonical JSON, and a payload whose length the receiver knows, or bounds.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from pydantic import Field
 
 from oathbound.core.canonical import canonical, digest, from_canonical
 from oathbound.core.errors import NotAuthentic, ProtocolRefused, WrongInput
-from oathbound.core.record import Digest, Name, Record
+from oathbound.core.record import Digest, Record
 
-_STEP: Final = b"oathbound/step/v1\n"
-_SHARE: Final = b"oathbound/share/v1\n"
+STEP_MAGIC: Final = b"oathbound/step/v1\n"
+MOST_ANNOUNCEMENT_BYTES: Final = 16_384
+"""Of the secure sum's announcement in a step message: two headers and 50 signatures fit."""
+
 _LENGTH: Final = 4
 _MAX_HEADER: Final = 4096
 _WORD: Final = 4
@@ -38,55 +40,33 @@ class Label(Record):
     model: Digest
 
 
-class ShareLabel(Label):
-    """The label of one site's share."""
-
-    site: Name
-
-
-_AnyLabel = TypeVar("_AnyLabel", bound=Label)
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From the coordinator to each node: compute your share at these weights (float32 [d], finite)."""
+    """From the coordinator to each site: compute your share at these weights (float32 [d])."""
 
     label: Label
     weights: NDArray[np.float32]
 
-    def encode(self) -> bytes:
-        """Return the message."""
-        return frame(_STEP, self.label.plain(), weight_bytes(self.weights))
+    def encode(self, announcement: bytes) -> bytes:
+        """Return the message, with the announcement of the secure sum that the share goes into."""
+        return frame(STEP_MAGIC, self.label.plain(), weight_bytes(self.weights) + announcement)
 
     @classmethod
-    def decode(cls, data: bytes, dimension: int) -> Self:
-        """Return the message in `data`, with the weights that its label names, or raise `ProtocolRefused`."""
-        header, payload = unframe(_STEP, data, _WORD * dimension)
-        label = _label(Label, header)
-        if digest(payload) != label.model:
+    def decode(cls, data: bytes, dimension: int) -> tuple[Self, bytes]:
+        """Return the step in `data`, with the weights that its label names, and the announcement.
+
+        Raises `ProtocolRefused`. The announcement is as it came: the secure sum's client reads it.
+        """
+        weight_end = _WORD * dimension
+        header, payload = unframe(STEP_MAGIC, data, weight_end, more=MOST_ANNOUNCEMENT_BYTES)
+        try:
+            label = Label.parse(header, what="a message's header")
+        except WrongInput as error:
+            raise ProtocolRefused(error.message) from None
+        if digest(payload[:weight_end]) != label.model:
             raise ProtocolRefused("a step's weights are not the ones that it names")
-        weights = np.frombuffer(payload, dtype="<f4").astype(np.float32)
-        if not np.isfinite(weights).all():
-            raise ProtocolRefused("a step's weights are not finite", hint="the training diverged")
-        return cls(label, weights)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """From a node to the coordinator: its noised sum on the ring (uint32 [d])."""
-
-    label: ShareLabel
-    vector: NDArray[np.uint32]
-
-    def encode(self) -> bytes:
-        """Return the message."""
-        return frame(_SHARE, self.label.plain(), self.vector.astype("<u4").tobytes())
-
-    @classmethod
-    def decode(cls, data: bytes, dimension: int) -> Self:
-        """Return the message in `data`, or raise `ProtocolRefused`."""
-        header, payload = unframe(_SHARE, data, _WORD * dimension)
-        return cls(_label(ShareLabel, header), np.frombuffer(payload, dtype="<u4").astype(np.uint32))
+        weights = np.frombuffer(payload, dtype="<f4", count=dimension).astype(np.float32)
+        return cls(label, weights), payload[weight_end:]
 
 
 def weight_bytes(weights: NDArray[np.float32]) -> bytes:
@@ -100,13 +80,16 @@ def frame(magic: bytes, header: dict[str, Any], payload: bytes) -> bytes:
     return b"".join((magic, len(text).to_bytes(_LENGTH, "little"), text, payload))
 
 
-def unframe(magic: bytes, data: bytes, payload_bytes: int) -> tuple[dict[str, Any], bytes]:
-    """Return header and payload of what `frame` made, or raise `ProtocolRefused`."""
+def unframe(magic: bytes, data: bytes, payload_bytes: int, *, more: int = 0) -> tuple[dict[str, Any], bytes]:
+    """Return header and payload of what `frame` made, or raise `ProtocolRefused`.
+
+    The payload has `payload_bytes`, and at most so many `more`.
+    """
     start = len(magic) + _LENGTH
     if len(data) < start or not data.startswith(magic):
         raise ProtocolRefused(f"not a message of the kind {magic.decode().strip()}")
     size = int.from_bytes(data[len(magic) : start], "little")
-    if size > _MAX_HEADER or len(data) != start + size + payload_bytes:
+    if size > _MAX_HEADER or not payload_bytes <= len(data) - start - size <= payload_bytes + more:
         raise ProtocolRefused("a message of the wrong length")
     try:
         header = from_canonical(data[start : start + size], what="a message's header")
@@ -115,10 +98,3 @@ def unframe(magic: bytes, data: bytes, payload_bytes: int) -> tuple[dict[str, An
     if not isinstance(header, dict):
         raise ProtocolRefused("a message's header is not an object")
     return header, data[start + size :]
-
-
-def _label(kind: type[_AnyLabel], header: dict[str, Any]) -> _AnyLabel:
-    try:
-        return kind.parse(header, what="a message's header")
-    except WrongInput as error:
-        raise ProtocolRefused(error.message) from None

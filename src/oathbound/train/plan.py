@@ -121,3 +121,14 @@ class Plan:
         rise = min(1.0, step / max(1, self.training.warmup))
         fall = 1 - (step - 1) / self.training.steps
         return float(self.training.learning_rate) * rise * fall
+
+
+def attempts_used_up(plan: Plan) -> BudgetRefused:
+    """Return the error that says that the plan has no attempt left."""
+    attempts = plan.training.attempts
+    return BudgetRefused(
+        f"of all {attempts} attempts of the plan too few are left",
+        needed=str(plan.epsilon(attempts + 1) or "unbounded"),
+        allowed=str(plan.privacy.budget.epsilon) if plan.privacy else "unbounded",
+        hint="a new study, signed by every site, can plan for more attempts than steps",
+    )

@@ -19,7 +19,7 @@ from oathbound.data.columns import columns_of, of_subjects
 from oathbound.data.shelf import Shelf
 from oathbound.data.store import SiteStore
 from oathbound.evidence.note import decode
-from oathbound.evidence.predicates import Found, ModelMade, TrainedWithTrustedAggregator
+from oathbound.evidence.predicates import Found, ModelMade, TrainedWithSecureSum
 from oathbound.models.model import flat
 from oathbound.train.messages import weight_bytes
 from oathbound.workflow.extensions import load
@@ -57,7 +57,7 @@ def audit_site(
         consortium, secret = Consortium.of(study), site.secret()
         run = decode(standing(log, consortium))[0].identity
         made = stated(log, ModelMade, consortium.parties)[0]
-        first = stated(log, TrainedWithTrustedAggregator, consortium.parties)[0].round
+        first = stated(log, TrainedWithSecureSum, consortium.parties)[0].round
         weights = digest(weight_bytes(flat(loaded.model)))
         if (loaded.digest, weights) != (made.model, made.weights):
             raise NotAcceptable(f"{model} is not the model that this study trained")

@@ -142,7 +142,7 @@ def _study(study: StudyFolder, path: Path, allowed: set[Verdict], now: int, bar:
     with bar(f"train {name}") as watch:
         trained = train(study, clock=lambda: now, watch=watch)
     spent = "no bound holds" if trained.epsilon is None else f"epsilon {trained.epsilon} spent"
-    yield Stage("train", f"{trained.steps} steps in {trained.attempts} attempts; {spent}; aggregator trusted")
+    yield Stage("train", f"{trained.steps} steps in {trained.attempts} attempts; {spent}; secure sum")
     with bar(f"audit {name}") as watch:
         for done, site in enumerate(sites):
             watch(done, len(sites), site)

@@ -1,18 +1,21 @@
 """Siblings of a study's model: other models by the same procedure, for the audit that plants patients.
 
-The procedure is the one of `train`, by its own code: the plan, the sampling, `Node` and what it clips,
-`DiscreteGaussian`, the ring, the messages, `Coordinator` and Adam. The accounting relies on the noise of
-`honest_shares` sites in a sum; so many nodes there are here, of which one has records, and the others have
-none and add their noise.
+The procedure is the one of `train`, by its own code: the plan, the sampling, `Trainer` and what it clips,
+`DiscreteGaussian`, the ring, `Descent` and Adam. The accounting relies on the noise of `honest_shares` sites
+in a sum; so many trainers there are here, of which one has records, and the others have none and add their
+noise.
 
-Not the same: records are those of one site; there is one round; nothing is charged or logged, and a sibling
-lives in memory until the test that asked for it returns. It is as private as the study's own model, and its
+Not the same: records are those of one site; shares are added without masks and messages, for all are made
+here, and masks change no sum; there is one round; nothing is charged or logged, and a sibling lives in memory
+until the test that asked for it returns. It is as private as the study's own model, and its
 epsilon comes on top of what is charged (LIMITATIONS.md).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+
+import numpy as np
 
 from oathbound.audit.adapters.own import target_of
 from oathbound.audit.target import Target
@@ -26,10 +29,9 @@ from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.ring import check_headroom
 from oathbound.models.family import Family
 from oathbound.models.model import Rows, flat, load_flat
-from oathbound.train.coordinator import Coordinator
-from oathbound.train.engines import local
-from oathbound.train.node import Node
+from oathbound.train.descent import Descent
 from oathbound.train.plan import Plan
+from oathbound.train.trainer import Trainer
 from oathbound.workflow.families import family_of
 from oathbound.workflow.train import Members
 
@@ -68,18 +70,17 @@ class Siblings:
         family = family_of(self.policy)
         plan = _plan_of(self.policy, self.site, flat(family.model).size, len(people))
         rows = family.encoder.encode_all(people)
-        coordinator = Coordinator(plan=plan, run=_RUN, weights=flat(family.model))
-        nodes = {
-            name: _node(name, plan, family, rows if name == self.site else rows[:0]) for name in plan.sites
-        }
-        local.run(
-            coordinator,
-            nodes,
-            goes_on=lambda: not coordinator.finished,
-            save=lambda _snapshot: None,
-            on_progress=lambda _progress: None,
-        )
-        load_flat(family.model, coordinator.weights)
+        descent = Descent(plan=plan, run=_RUN, weights=flat(family.model))
+        trainers = [
+            _trainer(name, plan, family, rows if name == self.site else rows[:0]) for name in plan.sites
+        ]
+        while not descent.finished:
+            step = descent.begin()
+            total = np.zeros(plan.dimension, dtype=np.uint32)
+            for trainer in trainers:
+                total += trainer.share(trainer.check(step))  # modulo 2^32
+            descent.take(total)
+        load_flat(family.model, descent.weights)
         return target_of(family.model, family.encoder)
 
 
@@ -116,8 +117,8 @@ def _plan_of(policy: Policy, site: str, dimension: int, people: int) -> Plan:
     return replace(plan, sites=sites)
 
 
-def _node(name: str, plan: Plan, family: Family, rows: Rows) -> Node:
-    return Node(
+def _trainer(name: str, plan: Plan, family: Family, rows: Rows) -> Trainer:
+    return Trainer(
         site=name,
         run=_RUN,
         plan=plan,

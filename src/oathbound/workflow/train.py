@@ -21,17 +21,21 @@ from oathbound.evidence.heads import CLOCK_SKEW_SECONDS
 from oathbound.evidence.keys import Party
 from oathbound.evidence.log import Log
 from oathbound.evidence.note import decode
-from oathbound.evidence.predicates import Admission, Charged, ModelMade, Oath, TrainedWithTrustedAggregator
+from oathbound.evidence.predicates import Admission, Charged, ModelMade, Oath, TrainedWithSecureSum
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.random import bernoulli
 from oathbound.models.folder import write_model
 from oathbound.models.model import Rows, flat, load_flat
 from oathbound.train.coordinator import Coordinator
+from oathbound.train.descent import Descent
 from oathbound.train.engine import Engine
 from oathbound.train.engines import local
 from oathbound.train.messages import weight_bytes
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan
+from oathbound.train.secure_sum.client import Client
+from oathbound.train.secure_sum.terms import Terms
+from oathbound.train.trainer import Trainer
 from oathbound.workflow.extensions import load
 from oathbound.workflow.families import family_of, read_model
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
@@ -84,9 +88,9 @@ class _Session:
         """Yield every site with its store."""
         return zip(self.sites, self.stores, strict=True)
 
-    def segments(self) -> list[TrainedWithTrustedAggregator]:
+    def segments(self) -> list[TrainedWithSecureSum]:
         """Return what was stated of the rounds that are over, in their order."""
-        return stated(self.log, TrainedWithTrustedAggregator, self.consortium.parties)
+        return stated(self.log, TrainedWithSecureSum, self.consortium.parties)
 
 
 def train(study: StudyFolder, *, clock: Callable[[], int], watch: Watch) -> Trained:
@@ -119,32 +123,35 @@ def train(study: StudyFolder, *, clock: Callable[[], int], watch: Watch) -> Trai
         if made_note(log, consortium) is None:
             witnessed(log, study.secret(), consortium, clock())
         made = stated(log, ModelMade, consortium.parties)[0]
-        last = stated(log, TrainedWithTrustedAggregator, consortium.parties)[-1]
+        last = stated(log, TrainedWithSecureSum, consortium.parties)[-1]
     return Trained(made.model, last.last_step, last.attempts, plan.epsilon(last.attempts))
 
 
-def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Coordinator:
-    """Take every step that is left, round after round, and return the coordinator that took the last."""
+def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Descent:
+    """Take every step that is left, round after round, and return where the last one led."""
     study, plan = session.study, session.plan
     engine = _engine(study)
     rows = {site.file.name: _reserved(session, site, store) for site, store in session.each_site()}
-    coordinator = _coordinator(session)
+    descent, terms = _descent(session), _terms(session)
+    coordinator = Coordinator(descent, terms)
     # A crash ends a round: what it took is stated of it, before another reads the consents again.
-    _state_segment(session, _newest_round(session), coordinator)
+    _state_segment(session, _newest_round(session), descent)
     hours = study.policy.consent.staleness_hours
     while (taken := _steps_stated(session)) < plan.training.steps:
         gathered = _gather(session, clock())
         last = min(taken + plan.training.round_steps, plan.training.steps)
         nodes = {
-            site.file.name: _node(
-                session, site, store, rows=rows[site.file.name], gathered=gathered, last_step=last
+            site.file.name: Node(
+                _trainer(session, site, store, rows=rows[site.file.name], gathered=gathered, last_step=last),
+                Client(terms, site.file.name, site.secret().statement_keys()[0]),
             )
             for site, store in session.each_site()
         }
 
         def goes_on(until: int = last, oldest: int = gathered.as_of) -> bool:
-            return coordinator.progress.step < until and clock() - oldest <= hours * 3600
+            return descent.progress.step < until and clock() - oldest <= hours * 3600
 
+        coordinator.void()  # the nodes are new, and agree on new keys
         engine(
             coordinator,
             nodes,
@@ -156,8 +163,8 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Coordinat
         )
         if goes_on():
             raise Unavailable(f"the engine {study.study.run.engine} ended before the round did")
-        _state_segment(session, gathered.number, coordinator)
-    return coordinator
+        _state_segment(session, gathered.number, descent)
+    return descent
 
 
 def _engine(study: StudyFolder) -> Engine:
@@ -209,13 +216,13 @@ def _steps_stated(session: _Session) -> int:
     return segments[-1].last_step if segments else 0
 
 
-def _state_segment(session: _Session, number: int, coordinator: Coordinator) -> None:
+def _state_segment(session: _Session, number: int, descent: Descent) -> None:
     """State the steps that a round took; a round that went stale before its first step took none."""
-    segments, progress = session.segments(), coordinator.progress
+    segments, progress = session.segments(), descent.progress
     first_step = 1 + (segments[-1].last_step if segments else 0)
     if progress.step < first_step:
         return
-    segment = TrainedWithTrustedAggregator(
+    segment = TrainedWithSecureSum(
         policy_digest=session.study.policy.digest,
         run=session.run,
         round=number,
@@ -223,12 +230,12 @@ def _state_segment(session: _Session, number: int, coordinator: Coordinator) -> 
         last_step=progress.step,
         attempts=progress.attempt,
         first_weights=segments[-1].last_weights if segments else digest(weight_bytes(session.first)),
-        last_weights=digest(weight_bytes(coordinator.weights)),
+        last_weights=digest(weight_bytes(descent.weights)),
     )
     state(segment, session.study.secret(), session.log)
 
 
-def _state(session: _Session, coordinator: Coordinator) -> None:
+def _state(session: _Session, descent: Descent) -> None:
     """State what every site charged, and the model; write the model's folder."""
     study, policy, run = session.study, session.study.policy, session.run
     for site, store in session.each_site():
@@ -236,7 +243,7 @@ def _state(session: _Session, coordinator: Coordinator) -> None:
         charged = Charged(policy_digest=policy.digest, site=site.file.name, run=run, event=event)
         with site.log(policy) as own:
             state(charged, site.secret(), own, session.log)
-    state(_model_made(session, coordinator.weights), study.secret(), session.log)
+    state(_model_made(session, descent.weights), study.secret(), session.log)
 
 
 def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party]) -> None:
@@ -303,13 +310,20 @@ def _reserved(session: _Session, site: SiteFolder, store: SiteStore) -> _Rows:
     return _Rows(np.array(sorted(cohort.members), dtype=np.int64), rows)
 
 
-def _node(
+def _terms(session: _Session) -> Terms:
+    """Return the terms of the run's secure sums: sites sign in them with the keys of their statements."""
+    policy, parties = session.study.policy, session.consortium.parties
+    keys = {site.name: parties[site.name].statement_keys()[0] for site in policy.sites}
+    return Terms.of(policy, run=session.run, keys=keys, dimension=session.plan.dimension)
+
+
+def _trainer(
     session: _Session, site: SiteFolder, store: SiteStore, *, rows: _Rows, gathered: Gathered, last_step: int
-) -> Node:
-    """Return the site's node for one round: the rows of whom it may use, its ledger and its noise."""
+) -> Trainer:
+    """Return the site's trainer for one round: the rows of whom it may use, its ledger and its noise."""
     plan, policy = session.plan, session.study.policy
     name = site.file.name
-    return Node(
+    return Trainer(
         site=name,
         run=session.run,
         plan=plan,
@@ -321,8 +335,8 @@ def _node(
     )
 
 
-def _coordinator(session: _Session) -> Coordinator:
-    """Return a new coordinator, or the one that stopped; its next attempt is above every charged one.
+def _descent(session: _Session) -> Descent:
+    """Return a new descent, or the one that stopped; its next attempt is above every charged one.
 
     Raises `Refused` where a site's state, or the snapshot, is older than what was done since.
     """
@@ -331,20 +345,23 @@ def _coordinator(session: _Session) -> Coordinator:
     if study.snapshot.exists():
         snapshot = read_file(study.snapshot, most=MAX_SNAPSHOT_BYTES)
     else:
-        snapshot = Coordinator(plan=plan, run=run, weights=session.first).snapshot()
-    coordinator = Coordinator.restore(snapshot, plan=plan, run=run, charged=charged)
+        snapshot = Descent(plan=plan, run=run, weights=session.first).snapshot()
+    descent = Descent.restore(snapshot, plan=plan, run=run, charged=charged)
+    steps, policy = descent.progress.step, study.policy
+    missing = 0  # how often a site was in no sum of a step: each sum holds min_sites at least
     for site, store in session.each_site():
-        if store.charged(study.policy.study).count < coordinator.progress.step:
+        missing += max(0, steps - store.charged(policy.study).count)
+        if missing > steps * (len(policy.sites) - policy.min_sites):
             raise Refused(
                 f"{site.file.name} has charged fewer attempts than steps: its state is an old copy",
                 hint="restore the newest state.sqlite there: what was charged must not be forgotten",
             )
-    if coordinator.progress.step < _steps_stated(session):
+    if steps < _steps_stated(session):
         raise Refused(
             "the training's snapshot is older than what the study's log says was trained",
             hint=f"restore the newest {study.snapshot}",
         )
-    return coordinator
+    return descent
 
 
 def _model_made(session: _Session, weights: NDArray[np.float32]) -> ModelMade:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,7 +37,7 @@ from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import verify
 from oathbound.models.model import flat
 from oathbound.testing.crash import ChildFailed, Point, effects, fill, kill
-from oathbound.train.messages import Step
+from oathbound.train.messages import STEP_MAGIC, Step
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan
 from oathbound.workflow import init, notary
@@ -143,7 +143,7 @@ def _patient(study: StudyFolder) -> int:
 
 @dataclass(frozen=True)
 class Shares:
-    """Every share that left a node, in a file that outlives the process: what an eavesdropper has."""
+    """Every masked share that left a node, in a file that outlives the process: what an eavesdropper has."""
 
     file: Path
 
@@ -152,16 +152,17 @@ class Shares:
         receive = Node.receive
 
         def recorded(node: Node, message: bytes) -> bytes:
-            label = Step.decode(message, node._plan.dimension).label
-            ledger = node._ledger
+            if not message.startswith(STEP_MAGIC):
+                return receive(node, message)
+            step, _ = Step.decode(message, node.trainer.plan.dimension)
+            ledger = node.trainer.ledger
             if fault == "charge-after-share":
-                node._ledger = _Uncharged(ledger)
+                node = replace(node, trainer=replace(node.trainer, ledger=_Uncharged(ledger)))
             share = receive(node, message)
-            self._sent(node._site, label.attempt, share)
+            self._sent(node.trainer.site, step.label.attempt, share)
             point("share")
             if fault == "charge-after-share":
-                node._ledger = ledger
-                ledger.charge(label.attempt)
+                ledger.charge(step.label.attempt)
             return share
 
         Node.receive = recorded

@@ -17,7 +17,7 @@ from oathbound.evidence.heads import origin
 from oathbound.evidence.keys import Secret
 from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import cosign, decode, sign_checkpoint
-from oathbound.evidence.predicates import Decided, Found, Oath
+from oathbound.evidence.predicates import Charged, Decided, Found, Oath
 from oathbound.evidence.verify import Verified, verify
 from oathbound.testing.consortium import DISCLOSING, NOW, Consortium
 
@@ -389,3 +389,22 @@ def test_a_detail_is_named(lie: Callable[[], Consortium]):
 )
 def test_every_part_of_the_mechanism_is_the_policys(event: dict[str, Any]):
     assert refuses(charged(**event), 12, NotAcceptable, "another mechanism than the policy's")
+
+
+@pytest.mark.parametrize(
+    ("attempts", "min_sites", "fits"),
+    [((20, 20, 20), 3, True), ((20, 20, 19), 3, False), ((10, 15, 15), 2, True), ((10, 15, 14), 2, False)],
+)
+def test_of_each_step_no_more_sites_are_missing_than_its_sum_can_spare(attempts, min_sites, fits):
+    consortium = Consortium.of(sites=("north", "east", "south"), min_sites=min_sites)
+    consortium.swear().admit().start().gather(1).step(1).gather(2).step(2)
+    for site, count in zip(consortium.sites, attempts, strict=True):
+        event = consortium.event(attempts=count)
+        consortium.say(
+            Charged(policy_digest=consortium.policy.digest, site=site, run=consortium.run, event=event)
+        )
+    consortium.make().audit().decide()
+    if fits:
+        verified(consortium)
+    else:
+        assert refuses(consortium, 11, NotAcceptable, "charged do not fit those of the training")

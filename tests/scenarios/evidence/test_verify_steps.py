@@ -15,7 +15,7 @@ from oathbound.core.gates import Verdict
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.envelope import sign
 from oathbound.evidence.keys import Secret
-from oathbound.evidence.predicates import Oath, TrainedWithTrustedAggregator
+from oathbound.evidence.predicates import Oath, TrainedWithSecureSum
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import STEPS, Verified, verify
 from oathbound.testing.consortium import NOW, Consortium
@@ -244,7 +244,7 @@ def a_round_on_consents_from_before_the_one_before_it() -> tuple[bytes, Trust]:
     consortium = staged(until="train").gather(1).step(1).gather(2, at=NOW + 3600, as_of=NOW + 3000).step(2)
     consortium.gather(3, at=NOW + 7200, as_of=NOW + 3100).charge()
     consortium.say(
-        TrainedWithTrustedAggregator(
+        TrainedWithSecureSum(
             policy_digest=consortium.policy.digest,
             run=consortium.run,
             round=3,

@@ -1,25 +1,35 @@
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oathbound.core.canonical import digest
-from oathbound.core.errors import ProtocolRefused
+from oathbound.core.errors import ProtocolRefused, Unavailable
 from oathbound.core.shape import EventTransformer as Architecture
 from oathbound.core.study import Budget, Training
 from oathbound.models.model import flat, load_flat
 from oathbound.models.transformer import build, loss
 from oathbound.train.coordinator import Coordinator
+from oathbound.train.descent import Descent
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan, Privacy
+from oathbound.train.secure_sum.client import Client
+from oathbound.train.secure_sum.terms import Terms, Thresholds
+from oathbound.train.trainer import Trainer
 
 SIZE = 20
 LENGTH = 40
 RUN = digest(b"run")
 SIGMA = Decimal(9000)
-SITES = ("north", "south", "west")
+SITES = ("north", "south", "west", "east")
+COLLUDING = 1
+SIGNERS = {
+    site: Ed25519PrivateKey.from_private_bytes(bytes([place] * 32)) for place, site in enumerate(SITES, 1)
+}
 ARCHITECTURE = Architecture(name="event-transformer", layers=1, width=16, heads=2, length=LENGTH, seed=5)
 
 
@@ -97,24 +107,60 @@ def members(seed, patients=20):
 torch.set_num_threads(1)
 
 
-class Consortium:
-    """Three nodes and a coordinator in memory."""
+@dataclass
+class Lossy:
+    """A node that dies when it gets a message of the kind `dies_at`; as "step!", when it has answered it."""
 
-    def __init__(self, *, private=True, noise=Silence, **changes):
+    node: Node
+    dies_at: str = ""
+    is_dead: bool = False
+    heard: list[str] = field(default_factory=list)
+
+    def receive(self, message):
+        kind = kind_of(message)
+        self.heard.append(kind)
+        self.is_dead |= kind == self.dies_at
+        if self.is_dead:
+            raise Unavailable("the site is gone")
+        answer = self.node.receive(message)
+        self.is_dead |= f"{kind}!" == self.dies_at
+        if self.is_dead:
+            raise Unavailable("the answer is lost")
+        return answer
+
+    def back(self):
+        """Let the node hear and be heard again, with all that it knew."""
+        self.dies_at, self.is_dead = "", False
+
+
+def kind_of(message):
+    """Return what the first line of a message names: step, invitation, roster, ..."""
+    return message.split(b"\n")[0].decode().removesuffix("/v1").rpartition("/")[2]
+
+
+class Consortium:
+    """The nodes of three sites, or four, and a coordinator, in memory."""
+
+    def __init__(self, *, private=True, noise=Silence, sites=3, **changes):
+        self.sites = SITES[:sites]
         self.first = flat(build(ARCHITECTURE, SIZE))
         self.plan = Plan(
             policy=digest(b"policy"),
-            sites=SITES,
+            sites=self.sites,
             training=training(**changes),
             dimension=len(self.first),
             privacy=Privacy(budget(), SIGMA, 2) if private else None,
         )
+        keys = tuple(SIGNERS[site].public_key() for site in self.sites)
+        thresholds = Thresholds(sites, COLLUDING, least=3)
+        self.terms = Terms(RUN, self.plan.policy, self.sites, keys, thresholds, self.plan.dimension)
         self.noise = noise if private else lambda: None
-        self.ledgers = {site: MemoryLedger() for site in SITES}
-        self.samplers = {site: Everybody(members(seed)) for seed, site in enumerate(SITES)}
-        self.nodes = {site: self.node(site) for site in SITES}
+        self.ledgers = {site: MemoryLedger() for site in self.sites}
+        self.samplers = {site: Everybody(members(seed)) for seed, site in enumerate(self.sites)}
+        self.trainers = {site: self.trainer(site) for site in self.sites}
+        self.nodes = {site: Lossy(self.node(site)) for site in self.sites}
 
-    def node(self, site, *, of=None, **changes):
+    def trainer(self, site, *, of=None, **changes):
         parts = {
             "site": of or site,
             "run": RUN,
@@ -125,10 +171,54 @@ class Consortium:
             "ledger": self.ledgers[site],
             "noise": self.noise(),
         }
-        return Node(**{**parts, **changes})
+        return Trainer(**{**parts, **changes})
 
-    def coordinator(self, run=RUN):
-        return Coordinator(plan=self.plan, run=run, weights=self.first)
+    def client(self, site):
+        return Client(self.terms, site, SIGNERS[site])
+
+    def node(self, site, **changes):
+        return Node(self.trainer(site, **changes), self.client(site))
+
+    def restart(self, site):
+        """Let a site forget everything but what its ledger holds."""
+        self.nodes[site] = Lossy(self.node(site))
+
+    def descent(self, run=RUN):
+        return Descent(plan=self.plan, run=run, weights=self.first)
+
+    def coordinator(self, descent=None):
+        return Coordinator(descent or self.descent(), self.terms)
+
+    def answers(self, messages):
+        """Return what the nodes answer; those that are gone do not."""
+        answers = {}
+        for site, message in messages.items():
+            with suppress(Unavailable):
+                answers[site] = self.nodes[site].receive(message)
+        return answers
+
+    def carry(self, coordinator, messages, *, until=""):
+        """Carry messages and answers, to the end or a wave of this kind; return that wave's messages."""
+        while messages and kind_of(next(iter(messages.values()))) != until:
+            for site, answer in self.answers(messages).items():
+                coordinator.receive(site, answer)
+            messages = coordinator.proceed()
+        return messages
+
+    def run(self, coordinator):
+        """Take all steps that are left; what nodes raise but to be gone is raised."""
+        while coordinator.progress.step < self.plan.training.steps:
+            self.carry(coordinator, coordinator.begin())
+
+    def plain_weights(self, *, steps=None, sites=None):
+        """Return the weights after all steps, or some, by plain addition of shares modulo 2^32."""
+        descent = self.descent()
+        alone = [self.trainer(site, ledger=MemoryLedger()) for site in sites or self.sites]
+        while descent.progress.step < (steps or self.plan.training.steps):
+            step = descent.begin()
+            shares = [trainer.share(trainer.check(step)) for trainer in alone]
+            descent.take(np.sum(shares, axis=0, dtype=np.uint64).astype(np.uint32))
+        return descent.weights
 
     def loss(self, weights):
         model = build(ARCHITECTURE, SIZE)

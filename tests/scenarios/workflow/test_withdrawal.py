@@ -11,7 +11,7 @@ import pytest
 from oathbound.core.errors import ConsentRefused, OathboundError, Unavailable, WrongInput
 from oathbound.data.store import SiteStore
 from oathbound.evidence.patient import PatientProof, Receipt, check_patient
-from oathbound.evidence.predicates import Audited, Found, Round, TrainedWithTrustedAggregator
+from oathbound.evidence.predicates import Audited, Found, Round, TrainedWithSecureSum
 from oathbound.workflow.folders import SiteFolder, StudyFolder
 from oathbound.workflow.notary import Consortium, stated
 
@@ -96,7 +96,7 @@ def test_a_round_that_went_stale_is_followed_by_a_fresh_one(study: StudyFolder):
     train(study, clock=lambda: clock["now"], watch=watch)
     consortium = Consortium.of(study)
     with study.log() as log:
-        segments = stated(log, TrainedWithTrustedAggregator, consortium.parties)
+        segments = stated(log, TrainedWithSecureSum, consortium.parties)
         rounds = stated(log, Round, consortium.parties)
     assert [(each.round, each.first_step, each.last_step) for each in segments] == [
         (1, 1, 5),
@@ -246,7 +246,7 @@ def test_who_withdraws_before_the_first_step_of_a_round_is_in_none_of_its_steps(
     south.consents.write_bytes(kept)
     train(study, clock=lambda: NOW + 20, watch=unwatched)
     with study.log() as log:
-        segments = stated(log, TrainedWithTrustedAggregator, Consortium.of(study).parties)
+        segments = stated(log, TrainedWithSecureSum, Consortium.of(study).parties)
     with SiteStore.open(north.state) as store:
         absent = [subject in store.uses(name)[f"round-{each.round}"].absent for each in segments]
     assert absent == [True, True]

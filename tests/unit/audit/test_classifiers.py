@@ -35,7 +35,7 @@ def policy(**changes):
         "min_sites": 2,
         "colluding": 0,
         "dishonest_witnesses": 0,
-        "aggregator": "trusted",
+        "aggregator": "secure-sum",
         "privacy": "none",
         "consent": {
             "training_purpose": "HRESCH",

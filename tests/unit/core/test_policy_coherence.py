@@ -124,3 +124,11 @@ def test_an_extension_is_found_by_its_group_and_its_name():
     assert found.extension("audits", "oracle").measures == {"auc": ("loss",)}
     assert found.extension("audits", "sibyl") is None
     assert found.extension("models", "oracle") is None
+
+
+@pytest.mark.parametrize(("sites", "colluding", "least"), [(4, 0, 3), (5, 1, 4), (8, 2, 6)])
+def test_no_two_sums_of_one_step_could_be_opened(sites, colluding, least):
+    secrets = [Secret.generate(f"party-{number}") for number in range(sites + 1)]
+    assert policy_for(secrets, min_sites=least, colluding=colluding).min_sites == least
+    with pytest.raises(WrongInput, match=f"min_sites must be at least {least} for {sites} sites"):
+        policy_for(secrets, min_sites=least - 1, colluding=colluding)

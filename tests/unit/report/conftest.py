@@ -25,7 +25,7 @@ from oathbound.evidence.predicates import (
     Found,
     ModelMade,
     Round,
-    TrainedWithTrustedAggregator,
+    TrainedWithSecureSum,
 )
 from oathbound.evidence.verify import STEPS, Verified
 from oathbound.report.page import render
@@ -41,7 +41,7 @@ POLICY = {
     "min_sites": 3,
     "colluding": 1,
     "dishonest_witnesses": 0,
-    "aggregator": "trusted",
+    "aggregator": "secure-sum",
     "privacy": "patient-dp",
     "budget": {
         "epsilon": "3.0",
@@ -299,10 +299,10 @@ def rounds(site: str, policy_digest: str) -> list[Round]:
     ]
 
 
-def segment(number: int, policy_digest: str) -> TrainedWithTrustedAggregator:
+def segment(number: int, policy_digest: str) -> TrainedWithSecureSum:
     """Half of the steps: of round 1, or of round 3, for round 2 took no step."""
     weights = (digest(b"first"), digest(b"half"), digest(b"last"))
-    return TrainedWithTrustedAggregator(
+    return TrainedWithSecureSum(
         policy_digest=policy_digest,
         run=digest(b"start"),
         round=2 * number - 1,

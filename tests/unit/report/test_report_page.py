@@ -241,8 +241,16 @@ def test_limits_are_said_before_the_details(passed):
     text = words(passed)
     limits = text[text.index("Before you rely on this") : text.index("What was promised")]
     assert "every witness is a party to the study" in limits
-    assert "The aggregator was trusted. registry saw what each site sent" in limits
+    assert "registry saw sums over at least 3 sites, and no site\u2019s update alone, also if" in limits
     assert "The hospitals are simulated. Every site:" in limits
+
+
+def test_without_collusion_the_sums_are_safe_only_as_long_as_nobody_colludes(passed):
+    alone = replace(passed, policy=passed.policy.model_copy(update={"colluding": 0}))
+    assert "no site\u2019s update alone, as long as none of them colludes with it." in words(alone)
+    assert "no site\u2019s update alone, also if it puts together what it knows with up to 1 of" in words(
+        passed
+    )
 
 
 def test_some_simulated_is_not_all(passed):

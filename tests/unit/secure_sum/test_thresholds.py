@@ -96,10 +96,10 @@ def test_a_policy_that_a_secure_sum_cannot_keep():
     consortium = Consortium.of(("north", "east", "west"), min_sites=2)
     keys = {site: consortium.secrets[site].statement_keys()[0].public_key() for site in consortium.sites}
     assert Terms.of(consortium.policy, run=RUN, keys=keys, dimension=7).thresholds.quorum == 2
-    consortium = Consortium.of(("north", "east", "west", "south"), min_sites=2)
-    keys = {site: consortium.secrets[site].statement_keys()[0].public_key() for site in consortium.sites}
+    with pytest.raises(WrongInput, match="min_sites must be at least 3 for 4 sites"):
+        Consortium.of(("north", "east", "west", "south"), min_sites=2)
     with pytest.raises(WrongInput, match="a sum holds 3 at least") as refusal:
-        Terms.of(consortium.policy, run=RUN, keys=keys, dimension=7)
+        Thresholds(sites=4, colluding=0, least=2)
     assert refusal.value.hint == "set min_sites from 3 to 4"
 
 

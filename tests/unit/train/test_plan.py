@@ -43,7 +43,7 @@ def policy(*, privacy="patient-dp", budget=BUDGET, **training):
         "min_sites": 3,
         "colluding": 1,
         "dishonest_witnesses": 0,
-        "aggregator": "trusted",
+        "aggregator": "secure-sum",
         "privacy": privacy,
         "budget": budget,
         "consent": {

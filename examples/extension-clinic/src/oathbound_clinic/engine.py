@@ -1,8 +1,9 @@
-"""All sites in one process, as `local`, but another site is asked first at each attempt."""
+"""All sites in one process, as `local`, but another site is asked first in each wave."""
 
 from collections.abc import Callable, Mapping
 
-from oathbound.train.coordinator import Coordinator, Progress
+from oathbound.train.coordinator import Coordinator
+from oathbound.train.descent import Progress
 from oathbound.train.node import Node
 
 
@@ -15,10 +16,15 @@ def run(
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Take steps while `goes_on`: the entry point of the engine. An error of a node ends it."""
+    wave = 0
     while goes_on():
-        messages = list(coordinator.begin().items())
-        first = coordinator.progress.attempt % len(messages)
-        for site, message in messages[first:] + messages[:first]:
-            coordinator.receive(site, nodes[site].receive(message))
+        messages = coordinator.begin()
+        while messages:
+            sites = list(messages)
+            first = wave % len(sites)
+            for site in sites[first:] + sites[:first]:
+                coordinator.receive(site, nodes[site].receive(messages[site]))
+            messages = coordinator.proceed()
+            wave += 1
         save(coordinator.snapshot())
         on_progress(coordinator.progress)

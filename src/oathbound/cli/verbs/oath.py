@@ -9,7 +9,7 @@ from oathbound.cli.verbs.options import FormatOption, SiteOption, StudyArgument
 def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> None:
     """At a site: show the policy, and swear to it."""
     from oathbound.cli.answers import OathAnswer
-    from oathbound.cli.words import extension_lines, privacy_words
+    from oathbound.cli.words import extension_lines, privacy_words, sum_words
     from oathbound.workflow.folders import StudyFolder
     from oathbound.workflow.oath import swear
 
@@ -22,7 +22,7 @@ def command(site: SiteOption, study: StudyArgument = Path(), form: FormatOption 
             f"study       {policy.study}: {policy.purpose}",
             f"sites       {', '.join(member.name for member in policy.sites)}",
             f"privacy     {privacy_words(policy.budget)}",
-            f"aggregator  {policy.aggregator}",
+            f"aggregator  {sum_words(policy)}",
             f"consent     {consent.training_purpose} to train, {consent.audit_purpose} to audit",
             *(
                 [f"conditions  the study promises to meet {', '.join(consent.meets)}"]

@@ -1,12 +1,14 @@
-"""What a training engine must keep: messages once, attempts never again, and nothing lost that was saved."""
+"""What a training engine must keep: messages once, wave by wave, attempts never again, and what was saved."""
 
+import bisect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final, cast
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from oathbound.core.canonical import digest
@@ -16,17 +18,24 @@ from oathbound.core.study import Training
 from oathbound.models.model import flat
 from oathbound.models.tabular import build
 from oathbound.testing.contracts.rule import expect
-from oathbound.train.coordinator import Coordinator, Progress
+from oathbound.train.coordinator import Coordinator
+from oathbound.train.descent import Descent, Progress
 from oathbound.train.engine import Engine
-from oathbound.train.messages import Step
+from oathbound.train.messages import STEP_MAGIC, Step
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan
+from oathbound.train.secure_sum.client import Client
+from oathbound.train.secure_sum.terms import Terms, Thresholds
+from oathbound.train.trainer import Trainer
 
 _SITES: Final = ("north", "east", "south")
 _STEPS: Final = 5
 _RUN: Final = digest(b"run")
 _WIDTH: Final = 2
 _ARCHITECTURE: Final = LogisticRegression(name="logistic-regression")
+_SIGNERS: Final = {
+    name: Ed25519PrivateKey.from_private_bytes(bytes([place] * 32)) for place, name in enumerate(_SITES, 1)
+}
 
 
 class EngineContract(ABC):
@@ -37,13 +46,22 @@ class EngineContract(ABC):
         """Return what the entry point names."""
 
     def test_every_message_goes_to_its_node_once(self) -> None:
-        """And every answer, as it is, to the coordinator: the model is the one that a plain loop makes."""
+        """And every answer, as it is, to the coordinator: the model is the one that plain addition makes."""
         sites = _Sites()
         sites.run(self.engine())
-        expect(sites.coordinator.finished, "it takes every step")
+        expect(sites.descent.finished, "it takes every step")
         for name, node in sites.nodes.items():
             expect(node.heard == [*range(1, _STEPS + 1)], f"{name} hears of every attempt once, in order")
-        expect(bool(np.array_equal(sites.coordinator.weights, _expected())), "shares arrive as they are")
+        expect(bool(np.array_equal(sites.descent.weights, _expected())), "shares arrive as they are")
+
+    def test_a_wave_ends_when_its_answers_are_in(self) -> None:
+        """Each message of a wave is answered once, and all answers are in before the next wave begins."""
+        sites = _Sites()
+        sites.run(self.engine())
+        expect(sites.descent.finished, "it takes every step")
+        for wave in sites.waves:
+            expect(wave.heard == wave.sent, "each message of a wave goes to its node, and no other does")
+            expect(wave.received == wave.answered, "each answer of a wave comes back before the wave ends")
 
     def test_every_step_is_saved_and_then_told(self) -> None:
         """The snapshot is the coordinator's after that step, and is durable before anybody hears of it."""
@@ -51,14 +69,14 @@ class EngineContract(ABC):
         sites.run(self.engine())
         expect(sites.told == [Progress(n, n) for n in range(1, _STEPS + 1)], "every step is told, once")
         expect(sites.saved_when_told == [*range(1, _STEPS + 1)], "a step is saved before it is told")
-        expect(sites.saved[-1] == sites.coordinator.snapshot(), "what is saved is the newest snapshot")
+        expect(sites.saved[-1] == sites.descent.snapshot(), "what is saved is the newest snapshot")
 
     def test_it_stops_when_it_may_not_go_on(self) -> None:
         """Consents grow stale: nobody is asked for another step, and what was taken is kept."""
         for steps in (0, 2):
             sites = _Sites()
             sites.run(self.engine(), until=steps)
-            expect(sites.coordinator.progress.step == steps, "it goes on while it may, and no further")
+            expect(sites.descent.progress.step == steps, "it goes on while it may, and no further")
             expect(all(len(node.heard) == steps for node in sites.nodes.values()), "nobody is asked for more")
             expect(len(sites.saved) == steps, "what was taken is saved")
 
@@ -114,23 +132,64 @@ class _Everybody:
         return self.rows
 
 
+_Messages = list[tuple[str, bytes]]
+
+
+@dataclass
+class _Wave:
+    """What one wave sent to the sites, and what became of it, in the order of the sites."""
+
+    sent: _Messages
+    heard: _Messages = field(default_factory=list)
+    answered: _Messages = field(default_factory=list)
+    received: _Messages = field(default_factory=list)
+
+
+class _Watched(Coordinator):
+    """A coordinator that tells what its waves send and get."""
+
+    waves: list[_Wave]
+
+    def begin(self) -> dict[str, bytes]:
+        return self._told(super().begin())
+
+    def proceed(self) -> dict[str, bytes]:
+        return self._told(super().proceed())
+
+    def receive(self, site: str, message: bytes) -> None:
+        super().receive(site, message)
+        bisect.insort(self.waves[-1].received, (site, message))
+
+    def _told(self, messages: dict[str, bytes]) -> dict[str, bytes]:
+        if messages:
+            self.waves.append(_Wave(sorted(messages.items())))
+        return messages
+
+
 @dataclass
 class _Listening:
-    """A node that remembers which attempts it was asked for; its answer to `lost_at` does not arrive."""
+    """A node that tells what it hears; its answer to the step of attempt `lost_at` does not arrive."""
 
     node: Node
-    plan: Plan
-    ledger: _Ledger
+    waves: list[_Wave]
     lost_at: int = 0
     heard: list[int] = field(default_factory=list)
 
+    @property
+    def site(self) -> str:
+        return self.node.trainer.site
+
     def receive(self, message: bytes) -> bytes:
-        attempt = Step.decode(message, self.plan.dimension).label.attempt
-        self.heard.append(attempt)
-        share = self.node.receive(message)
-        if attempt == self.lost_at:
+        bisect.insort(self.waves[-1].heard, (self.site, message))
+        attempt = 0
+        if message.startswith(STEP_MAGIC):
+            attempt = Step.decode(message, self.node.trainer.plan.dimension)[0].label.attempt
+            self.heard.append(attempt)
+        answer = self.node.receive(message)
+        bisect.insort(self.waves[-1].answered, (self.site, answer))
+        if attempt and attempt == self.lost_at:
             raise Unavailable("the site is gone")
-        return share
+        return answer
 
 
 class _Sites:
@@ -139,12 +198,22 @@ class _Sites:
     def __init__(self) -> None:
         first = flat(build(_ARCHITECTURE, _WIDTH))
         self.plan = Plan(digest(b"policy"), _SITES, _training(), len(first), privacy=None)
-        self.coordinator = Coordinator(plan=self.plan, run=_RUN, weights=first)
+        keys = tuple(signer.public_key() for signer in _SIGNERS.values())
+        thresholds = Thresholds(len(_SITES), colluding=1, least=len(_SITES))
+        self.terms = Terms(_RUN, self.plan.policy, _SITES, keys, thresholds, self.plan.dimension)
+        self.waves: list[_Wave] = []
+        self.coordinate(Descent(plan=self.plan, run=_RUN, weights=first))
         self.nodes = {name: self._node(name, seed) for seed, name in enumerate(_SITES)}
         self.killed_at = 0
         self.saved: list[bytes] = []
         self.told: list[Progress] = []
         self.saved_when_told: list[int] = []
+
+    def coordinate(self, descent: Descent) -> None:
+        """Let a new coordinator go on with this descent."""
+        self.descent = descent
+        self.coordinator = _Watched(descent, self.terms)
+        self.coordinator.waves = self.waves
 
     def run(self, engine: Engine, *, until: int = _STEPS) -> None:
         """Let the engine take the steps."""
@@ -159,23 +228,24 @@ class _Sites:
     def restarted(self) -> "_Sites":
         """Return the sites after everything but what is durable was lost."""
         again = _Sites()
-        again.nodes = self.nodes
-        for node in again.nodes.values():
-            node.lost_at = 0
-        highest = max(node.ledger.highest() for node in self.nodes.values())
-        again.coordinator = Coordinator.restore(self.saved[-1], plan=self.plan, run=_RUN, charged=highest)
+        for name, node in self.nodes.items():
+            trainer = replace(again.nodes[name].node.trainer, ledger=node.node.trainer.ledger)
+            again.nodes[name].node = replace(again.nodes[name].node, trainer=trainer)
+            again.nodes[name].heard = node.heard
+        highest = max(node.node.trainer.ledger.highest() for node in self.nodes.values())
+        again.coordinate(Descent.restore(self.saved[-1], plan=self.plan, run=_RUN, charged=highest))
         return again
 
     def check_went_on(self) -> None:
         """Expect that the training ended as if nothing had failed, and asked for no attempt twice."""
-        expect(self.coordinator.finished, "it takes every step in the end")
+        expect(self.descent.finished, "it takes every step in the end")
         for name, node in self.nodes.items():
             expect(len(set(node.heard)) == len(node.heard), f"{name} is asked for no attempt twice")
             expect(node.heard == sorted(node.heard), f"{name} hears of attempts in ascending order")
-        expect(bool(np.array_equal(self.coordinator.weights, _expected())), "what was saved is not lost")
+        expect(bool(np.array_equal(self.descent.weights, _expected())), "what was saved is not lost")
 
     def _goes_on(self, until: int) -> Callable[[], bool]:
-        return lambda: self.coordinator.progress.step < until
+        return lambda: self.descent.progress.step < until
 
     def _save(self, snapshot: bytes) -> None:
         if len(self.saved) + 1 == self.killed_at:
@@ -187,27 +257,32 @@ class _Sites:
         self.saved_when_told.append(len(self.saved))
 
     def _node(self, name: str, seed: int) -> _Listening:
-        ledger = _Ledger()
-        node = Node(
-            site=name,
-            run=_RUN,
-            plan=self.plan,
-            last_step=_STEPS,
-            model=build(_ARCHITECTURE, _WIDTH),
-            sampler=_Everybody(_rows(seed)),
-            ledger=ledger,
-            noise=None,
-        )
-        return _Listening(node, self.plan, ledger)
+        trainer = _trainer(name, seed, self.plan)
+        return _Listening(Node(trainer, Client(self.terms, name, _SIGNERS[name])), self.waves)
+
+
+def _trainer(name: str, seed: int, plan: Plan) -> Trainer:
+    return Trainer(
+        site=name,
+        run=_RUN,
+        plan=plan,
+        last_step=_STEPS,
+        model=build(_ARCHITECTURE, _WIDTH),
+        sampler=_Everybody(_rows(seed)),
+        ledger=_Ledger(),
+        noise=None,
+    )
 
 
 def _expected() -> NDArray[np.float32]:
-    """Return the weights after every step, by a plain loop."""
+    """Return the weights after every step, by plain addition of the shares."""
     sites = _Sites()
-    while not sites.coordinator.finished:
-        for name, message in sites.coordinator.begin().items():
-            sites.coordinator.receive(name, sites.nodes[name].node.receive(message))
-    return sites.coordinator.weights
+    descent, trainers = sites.descent, [_trainer(name, seed, sites.plan) for seed, name in enumerate(_SITES)]
+    while not descent.finished:
+        step = descent.begin()
+        shares = [trainer.share(trainer.check(step)) for trainer in trainers]
+        descent.take(np.sum(shares, axis=0, dtype=np.uint32))
+    return descent.weights
 
 
 def _training() -> Training:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from oathbound.train.coordinator import Coordinator, Progress
+from oathbound.train.coordinator import Coordinator
+from oathbound.train.descent import Progress
 from oathbound.train.node import Node
 
 
@@ -16,11 +17,15 @@ def run(
 ) -> None:
     """Take steps while `goes_on`, asked before each. `save` gets the snapshot after each and must be durable.
 
-    An interruption at any point loses at most the attempt under way, which stays charged: continue with
-    `Coordinator.restore` and the highest attempt that any node's ledger holds.
+    Nobody is lost on one machine: what a node raises is raised. An interruption at any point loses at most
+    the attempt under way, which stays charged: continue with `Descent.restore` and the highest attempt that
+    any node's ledger holds.
     """
     while goes_on():
-        for site, message in coordinator.begin().items():
-            coordinator.receive(site, nodes[site].receive(message))
+        messages = coordinator.begin()
+        while messages:
+            for site, message in messages.items():
+                coordinator.receive(site, nodes[site].receive(message))
+            messages = coordinator.proceed()
         save(coordinator.snapshot())
         on_progress(coordinator.progress)

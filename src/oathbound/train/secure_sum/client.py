@@ -21,11 +21,15 @@ from oathbound.train.messages import Label
 from oathbound.train.secure_sum.agreement import Invited, Joined, Pairs, Site
 from oathbound.train.secure_sum.messages import (
     ANNOUNCEMENT,
+    BOXES,
     CERTIFICATE,
+    CIPHERTEXTS,
     DEAL,
+    INVITATION,
     MASKED,
     PROPOSAL,
     REVEAL,
+    ROSTER,
     SIGNATURE,
     SIGNATURE_BYTES,
     Answer,
@@ -96,6 +100,25 @@ class Client:
         self._random = random
         self._phase: Invited | Joined | _Session | None = None
         self._open: _Begun | _Masked | None = None
+
+    def receive(self, message: bytes) -> bytes:
+        """Return the answer to any message but an announcement, which comes with a step; it may be empty.
+
+        What it is, and what else may be raised, stands at the method that the message is for.
+        """
+        answers: dict[bytes, Callable[[bytes], bytes | None]] = {
+            INVITATION.magic: self.advertise,
+            ROSTER.magic: self.encapsulate,
+            CIPHERTEXTS.magic: self.agree,
+            DEAL.magic: self.deal,
+            BOXES.magic: self.accept,
+            PROPOSAL.magic: self.sign,
+            CERTIFICATE.magic: self.reveal,
+        }
+        answer = answers.get(message[: message.find(b"\n") + 1])
+        if answer is None:
+            raise ProtocolRefused("a message of a kind that a site does not take")
+        return answer(message) or b""
 
     def advertise(self, invitation: bytes) -> bytes:
         """Make new keys and forget everything of the session before; return the signed public keys."""
@@ -280,6 +303,7 @@ def check_certificate(pairs: Pairs, certified: Certified, signatures: memoryview
     if len(certified.signers) < terms.thresholds.quorum:
         raise ProtocolRefused("a list of survivors that too few sites signed")
     parts = pieces(signatures, *[SIGNATURE_BYTES] * len(certified.signers))
+    proposal = certified.proposal
     for place, signature in zip(certified.signers, parts, strict=True):
         what = f"the list of survivors by {terms.name(place)}"
-        check_signature(terms.key(place), signature, certified.proposal, what=what)
+        check_signature(terms.key(place), signature, proposal, what=what)

@@ -7,7 +7,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.study import LEAST_HONEST, Policy
+from oathbound.core.study import LEAST_HONEST, Policy, quorum
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Thresholds:
     @property
     def quorum(self) -> int:
         """How many must sign a list, and how many shares give a seed back: t = floor((n + c) / 2) + 1."""
-        return (self.sites + self.colluding) // 2 + 1
+        return quorum(self.sites, self.colluding)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,142 @@
+"""The training itself, without messages: weights, the optimiser, and which attempt of which step is open.
+
+`spec/training.md`, "The coordinator". What is computed from a noised sum costs no more privacy.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from oathbound.core.canonical import digest
+from oathbound.core.errors import ProtocolRefused, WrongInput
+from oathbound.core.record import Count, Digest, Record
+from oathbound.hazmat.ring import decode
+from oathbound.train.adam import Adam
+from oathbound.train.messages import Label, Step, frame, unframe, weight_bytes
+from oathbound.train.plan import Plan, attempts_used_up
+
+_SNAPSHOT: Final = b"oathbound/snapshot/v1\n"
+_WORD: Final = 4
+_VECTORS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far training is: steps taken and attempts begun."""
+
+    step: int
+    attempt: int
+
+
+class _Position(Record):
+    run: Digest
+    plan: Digest
+    step: Annotated[int, Field(ge=0)]
+    attempt: Count
+    state: Digest
+
+
+class Descent:
+    """One run of a plan: opens attempts, and moves the weights by the sum of each that succeeded."""
+
+    def __init__(self, *, plan: Plan, run: str, weights: NDArray[np.float32]) -> None:
+        if weights.dtype != np.float32 or weights.shape != (plan.dimension,):
+            raise WrongInput(f"the plan is for {plan.dimension} float32 weights")
+        self._plan = plan
+        self._run = run
+        self._adam = Adam.at(weights)
+        self._step = 0
+        self._attempt = 0
+        self._is_open = False
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The weights after the last whole step, float32 [d]."""
+        return self._adam.weights
+
+    @property
+    def progress(self) -> Progress:
+        """How far this run is."""
+        return Progress(self._step, self._attempt)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step of the plan is taken."""
+        return self._step == self._plan.training.steps
+
+    def begin(self) -> Step:
+        """Open the next attempt and return what each site computes its share of.
+
+        Raises `BudgetRefused` if the plan has not an attempt left for every step, `ProtocolRefused` if one is
+        open or none is needed.
+        """
+        if self._is_open or self.finished:
+            raise ProtocolRefused("no attempt can begin while one is open, or after the last step")
+        training = self._plan.training
+        if training.attempts - self._attempt < training.steps - self._step:
+            raise attempts_used_up(self._plan)
+        self._attempt += 1
+        self._is_open = True
+        label = Label(
+            run=self._run,
+            plan=self._plan.policy,
+            step=self._step + 1,
+            attempt=self._attempt,
+            model=digest(weight_bytes(self.weights)),
+        )
+        return Step(label, self.weights)
+
+    def take(self, total: NDArray[np.uint32]) -> Progress:
+        """Take the step of the open attempt by the sum of the sites' shares, uint32 [d]; close the attempt.
+
+        Raises `ProtocolRefused` if none is open.
+        """
+        if not self._is_open:
+            raise ProtocolRefused("a sum, and no attempt is open")
+        gradient = (decode(total) / (self._plan.scale * self._plan.divisor)).astype(np.float32)
+        self._is_open = False
+        self._step += 1
+        self._adam = self._adam.stepped(gradient, step=self._step, rate=self._plan.learning_rate(self._step))
+        return self.progress
+
+    def void(self) -> None:
+        """Give the open attempt up, if there is one. It stays charged; the next has a new number."""
+        self._is_open = False
+
+    def snapshot(self) -> bytes:
+        """Return the state after the last whole step, and the number of the last attempt begun."""
+        state = b"".join(weight_bytes(v) for v in (self._adam.weights, self._adam.first, self._adam.second))
+        position = _Position(
+            run=self._run,
+            plan=self._plan.policy,
+            step=self._step,
+            attempt=self._attempt,
+            state=digest(state),
+        )
+        return frame(_SNAPSHOT, position.plain(), state)
+
+    @classmethod
+    def restore(cls, snapshot: bytes, *, plan: Plan, run: str, charged: int) -> Self:
+        """Return the descent that made `snapshot`.
+
+        Its next attempt is above `charged`, the highest at any site, too. `WrongInput` if the snapshot is
+        damaged, or of another run or plan.
+        """
+        try:
+            header, state = unframe(_SNAPSHOT, snapshot, _VECTORS * _WORD * plan.dimension)
+        except ProtocolRefused:
+            raise WrongInput("the training's snapshot is damaged, or of another model") from None
+        position = _Position.parse(header, what="the training's snapshot")
+        if position.state != digest(state):
+            raise WrongInput("the training's snapshot is damaged")
+        if (position.run, position.plan) != (run, plan.policy) or position.step > plan.training.steps:
+            raise WrongInput("the training's snapshot is of another run or plan")
+        weights, first, second = np.frombuffer(state, dtype="<f4").astype(np.float32).reshape(_VECTORS, -1)
+        descent = cls(plan=plan, run=run, weights=weights)
+        descent._adam = Adam(weights, first, second)
+        descent._step = position.step
+        descent._attempt = max(position.attempt, charged)
+        return descent
