@@ -42,6 +42,12 @@ class Coordinator:
         self._waves: Iterator[_Wave] = iter(())
         self._wave: _Wave | None = None
         self._answered: set[str] = set()
+        self._present = 0
+
+    @property
+    def present(self) -> int:
+        """How many sites were in the last sum."""
+        return self._present
 
     @property
     def progress(self) -> Progress:
@@ -115,7 +121,9 @@ class Coordinator:
                 raise ProtocolRefused("fewer sites have taken the others' seeds than a sum must hold")
             self._batch = batch
         yield _Wave(_step_messages(step, server.begin(step.label)), server.masked)
-        yield _Wave(server.propose(), server.signed)
+        proposal = server.propose()
+        self._present = len(proposal)
+        yield _Wave(proposal, server.signed)
         yield _Wave(server.certificate(), server.revealed)
         self._descent.take(server.total())
 

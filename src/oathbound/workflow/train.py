@@ -158,7 +158,9 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Descent:
             goes_on=goes_on,
             save=lambda snapshot: write_file(study.snapshot, snapshot),
             on_progress=lambda progress: watch(
-                progress.step, plan.training.steps, _spent(plan, progress.attempt)
+                progress.step,
+                plan.training.steps,
+                f"{_spent(plan, progress.attempt)} · {coordinator.present} of {len(plan.sites)} sites",
             ),
         )
         if goes_on():

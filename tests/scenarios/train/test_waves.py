@@ -70,6 +70,7 @@ def test_one_of_four_sites_may_be_lost_in_any_wave(consortium, kind, attempts, s
             four.carry(coordinator, coordinator.begin())
     four.carry(coordinator, coordinator.begin())
     assert coordinator.progress == Progress(step=1, attempt=attempts)
+    assert coordinator.present == summed
     assert np.array_equal(descent.weights, four.plain_weights(steps=1, sites=four.sites[:summed]))
     assert four.ledgers["north"].charged == [attempts]
     assert four.ledgers["east"].charged == [1] * (kind in {"step!", "proposal", "certificate"})
