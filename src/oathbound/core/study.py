@@ -291,6 +291,10 @@ class Policy(Record):
                 f"min_sites must be at least {needed} for {len(self.sites)} sites of which {self.colluding} "
                 "may collude, or two sums of one step could be opened: raise it, or lower colluding"
             )
+        if self.privacy == "none" and self.min_sites < len(self.sites):
+            raise ValueError(
+                "without noise min_sites must be all sites: two sums that differ by one site show its vector"
+            )
 
     def _check_model(self) -> None:
         if isinstance(self.model, ExtensionModel):

@@ -79,7 +79,7 @@ def _filled(chunk: Tensor, size: int) -> Tensor:
 def _chunks(model: Model, rows: Rows, size: int) -> Iterator[Tensor]:
     """Yield the patients in chunks of at most `size` rows that are alike.
 
-    So a patient's integers do not depend on who else was sampled, not even by a float's last place.
+    So a patient's integers depend on who else was sampled by a float's last place at most (LIMITATIONS.md).
     """
     for same in model.alike(rows):
         for start in range(0, len(same), size):

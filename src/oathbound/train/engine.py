@@ -23,11 +23,12 @@ class Engine(Protocol):
         """Take steps while `goes_on`, which is asked before each, and return when it says no.
 
         An attempt goes in waves. Each message of `coordinator.begin`, and later of `coordinator.proceed`,
-        goes to its node, once, and each answer, as it is, to `coordinator.receive`. When all answers are in,
-        or no more are waited for, `coordinator.proceed` returns the next wave's messages; when it returns
-        none, the step is taken. `save` then gets the coordinator's snapshot, and has made it durable when it
-        returns; then `on_progress` is told. An attempt that failed is given up with `coordinator.void`, and
-        its number is not used again; or the error is raised, and the training goes on with a restored
-        coordinator.
+        goes to its node, once, and each answer, as it is, to `coordinator.receive`. A node, and the
+        coordinator, are never called twice at once. When all answers are in, or no more are waited for,
+        `coordinator.proceed` returns the next wave's messages; when it returns none, the step is taken.
+
+        `save` then gets the coordinator's snapshot, and has made it durable when it returns; then
+        `on_progress` is told. An attempt that failed is given up with `coordinator.void`, and its number is
+        not used again; or the error is raised, and the training goes on with a restored coordinator.
         """
         ...

@@ -109,7 +109,7 @@ def test_its_noise_is_fresh():
 
 
 def test_without_privacy_there_is_one_node_and_no_noise(silence):
-    siblings = Siblings(policy(privacy="none", budget=None), "north")
+    siblings = Siblings(policy(privacy="none", budget=None, min_sites=len(SECRETS) - 1), "north")
     target = siblings.trained(PEOPLE)
     assert silence == []
     assert target.record_logprobs(PEOPLE).mean() > siblings.untrained().record_logprobs(PEOPLE).mean()

@@ -110,7 +110,7 @@ def test_accounted_is_the_plan_with_every_step_taken_once():
 
 
 def test_nothing_is_accounted_where_nothing_is_promised():
-    assert Accounted.of(policy_for(SECRETS, privacy="none", budget=None)) is None
+    assert Accounted.of(policy_for(SECRETS, privacy="none", budget=None, min_sites=len(SECRETS) - 1)) is None
 
 
 def test_a_bound_is_said_with_its_delta_and_confidence_and_so_is_that_there_is_none():
@@ -121,7 +121,9 @@ def test_a_bound_is_said_with_its_delta_and_confidence_and_so_is_that_there_is_n
 
 def test_delta_is_the_policys_or_a_stated_one():
     assert delta_of(policy_for(SECRETS)) == Decimal("0.000001")
-    assert delta_of(policy_for(SECRETS, privacy="none", budget=None)) == Decimal("0.00001")
+    assert delta_of(policy_for(SECRETS, privacy="none", budget=None, min_sites=len(SECRETS) - 1)) == Decimal(
+        "0.00001"
+    )
 
 
 def test_no_gate_can_ask_for_it():

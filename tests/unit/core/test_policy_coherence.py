@@ -62,6 +62,14 @@ def test_a_contradiction_is_named(changes, said):
         policy(**changes)
 
 
+def test_without_noise_every_sum_is_of_all_sites():
+    secrets = [Secret.generate(name) for name in ("coordinator", "north", "east", "west")]
+    assert policy_for(secrets, min_sites=2).min_sites == 2
+    with pytest.raises(WrongInput, match="two sums that differ by one site"):
+        policy_for(secrets, min_sites=2, privacy="none", budget=None)
+    assert policy_for(secrets, min_sites=3, privacy="none", budget=None).budget is None
+
+
 def test_a_policy_is_named_by_the_digest_of_all_of_it():
     assert Policy.parse(policy().plain(), what="policy").digest == policy().digest
     assert policy(purpose="Another").digest != policy().digest

@@ -147,8 +147,8 @@ class Client:
             raise ProtocolRefused("a call to deal in another session")
         if asked.batch <= session.dealt:  # S2
             raise ProtocolRefused("a call to deal a batch that is dealt, or that is over")
+        session.dealt = asked.batch  # first: a box's key must never serve two batches of one number
         batch, reply = Batch.deal(session.pairs, asked.batch, self._random)
-        session.dealt = asked.batch
         session.batches[asked.batch] = batch
         while len(session.batches) > _BATCHES_KEPT:
             del session.batches[min(session.batches)]
