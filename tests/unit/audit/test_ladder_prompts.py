@@ -160,7 +160,7 @@ def test_every_rung_has_the_same_target(monkeypatch):
         assert (asked, sensitive) == (target, SENSITIVE)
         assert rng is not None
         ends.append([len(prompt.tokens) + horizon for prompt in prompts])
-        return np.linspace(0, 1, len(prompts))
+        return np.linspace(0, 1, len(prompts)), "departing"
 
     monkeypatch.setattr(sensitive_disclosure, "emission", emission)
     disclosed(target, PATIENTS, SENSITIVE, ladder=LADDER, minimum=20, seed=SEED)
