@@ -21,7 +21,7 @@ from oathbound.core.one_run import UNPROMISED_DELTA, Accounted, epsilon_at_least
 from oathbound.core.patient import Event, Patient
 from oathbound.evidence.keys import Secret
 from oathbound.testing.consortium import policy_for
-from oathbound.train import node
+from oathbound.train import trainer
 from oathbound.workflow import sibling
 from oathbound.workflow.sibling import Siblings
 
@@ -190,8 +190,8 @@ def test_forgotten_noise_is_found(monkeypatch):
 
 def test_clipping_each_record_of_a_patient_alone_is_found(monkeypatch):
     """A patient of 256 records, each clipped to the norm that one patient may have."""
-    honest = node.clipped_sum
-    monkeypatch.setattr(node, "clipped_sum", lambda *given, **norms: 256 * honest(*given, **norms))
+    honest = trainer.clipped_sum
+    monkeypatch.setattr(trainer, "clipped_sum", lambda *given, **norms: 256 * honest(*given, **norms))
     check_found(policy(noise="16"), "clipping each record")
 
 
