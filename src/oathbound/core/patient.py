@@ -30,7 +30,8 @@ class Columns:
     """The same records as arrays, one entry an event: whole patients, by id, each one's events in order.
 
     `subject` int64; `time` datetime64[us], NaT for a static fact; `code` unsigned, a place in `codes`;
-    `value` float32 or float64, finite, or NaN where the code carries none.
+    `value` float32 or float64, finite, or NaN where the code carries none. `frames`, in a source of scans or
+    signals, what was recorded at each event: (events, ...), all of one shape, uint8, uint16 or float32.
     """
 
     subject: "np.ndarray"
@@ -38,3 +39,4 @@ class Columns:
     code: "np.ndarray"
     value: "np.ndarray"
     codes: tuple[str, ...]
+    frames: "np.ndarray | None" = None

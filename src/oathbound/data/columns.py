@@ -131,7 +131,12 @@ def copies(read: Callable[[frozenset[int]], Iterable[Columns]], subjects: frozen
 
 def _taken(columns: Columns, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Columns:
     return Columns(
-        columns.subject[rows], columns.time[rows], columns.code[rows], columns.value[rows], columns.codes
+        subject=columns.subject[rows],
+        time=columns.time[rows],
+        code=columns.code[rows],
+        value=columns.value[rows],
+        codes=columns.codes,
+        frames=None if columns.frames is None else columns.frames[rows],
     )
 
 
