@@ -5,6 +5,7 @@ in integers, after rounding, for each patient alone. Rounding a sum of gradients
 """
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -20,12 +21,14 @@ _BATCH_TAIL: Final = 1e-12
 _NOISE_REACH: Final = 12
 
 
-def quantise(gradients: NDArray[np.float32], *, clip: float, ring_norm: int) -> NDArray[np.int64]:
+def quantise(
+    gradients: NDArray[np.float32], times: Sequence[int] | None = None, *, clip: float, ring_norm: int
+) -> NDArray[np.int64]:
     """Return the sum of the patients' integer vectors, int64 [d], from `gradients`, float32 [patients, d].
 
-    Each gradient is clipped to the l2 norm `clip`, scaled by `ring_norm / clip` and truncated toward zero.
-    One that is not finite counts as zero; no patients give a zero sum. `WrongInput` for another type or
-    shape, or for bounds that cannot be.
+    `times` says of how many patients each gradient is: of one, if left out. Each is clipped to the l2 norm
+    `clip`, scaled by `ring_norm / clip` and truncated toward zero. One that is not finite counts as zero; no
+    patients give a zero sum. `WrongInput` for another type or shape, or for bounds that cannot be.
     """
     if gradients.dtype != np.float32 or gradients.ndim != 2:  # noqa: PLR2004 - patients by parameters
         raise WrongInput("gradients are quantised from a float32 matrix, one row for each patient")
@@ -37,10 +40,11 @@ def quantise(gradients: NDArray[np.float32], *, clip: float, ring_norm: int) -> 
     total = np.zeros(gradients.shape[1], dtype=np.int64)
     scaled = np.empty(total.shape)  # allocated once: new pages cost more than the arithmetic
     vector = np.empty_like(total)
-    for gradient in gradients:
-        scaled[:] = gradient
-        _to_ring(scaled, clip, ring_norm, out=vector)
-        total += vector
+    for gradient, patients in zip(gradients, times or [1] * len(gradients), strict=True):
+        if patients:
+            scaled[:] = gradient
+            _to_ring(scaled, clip, ring_norm, out=vector)
+            total += vector if patients == 1 else patients * vector
     return total
 
 

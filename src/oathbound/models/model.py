@@ -18,15 +18,15 @@ Rows = NDArray[Any]
 
 
 class Model(nn.Module, ABC):
-    """A torch module whose loss can be taken of one patient at a time, also under `torch.func.vmap`."""
+    """A torch module whose loss can be taken of one patient at a time."""
 
     architecture: Architecture
 
-    even: ClassVar[bool] = False
-    """Whether patients must be computed in chunks of one size.
+    together: ClassVar[int] = 1
+    """How many patients' gradients are computed at once, by `torch.func.vmap`; 1: each alone.
 
-    A matrix product of few rows takes another path than one of many, and ends in other last places; a
-    sequence has rows enough of its own."""
+    A patient has a place among them that somebody else may need at the same time, so places stay empty: many
+    at once gain where a patient costs little beside the call."""
 
     @abstractmethod
     def losses(self, rows: Tensor) -> Tensor:

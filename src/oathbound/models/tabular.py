@@ -14,7 +14,7 @@ from oathbound.models.model import Model, fill_uniform
 class Classifier(Model):
     """The log-odds that a patient's label is 1. A row is float32: the features, then the label, or NaN."""
 
-    even = True
+    together = 64
 
     def __init__(self, architecture: shape.Classifier, width: int) -> None:
         super().__init__()

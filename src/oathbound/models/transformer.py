@@ -4,8 +4,8 @@ Vaswani et al. 2017; normalisation before each part as in Xiong et al. 2020; tie
 2017. There is no table of positions: causal attention knows the order without one (Haviv et al. 2022), gap
 tokens carry the time, and under privacy noise the table cost more than it gave.
 
-Attention is written as matrix products and a softmax, because fused attention has no batching rule
-under `torch.func.vmap`, which patient-level gradients need.
+Attention is written as matrix products and a softmax: fused attention has no rule for the gradients of
+several patients, or several models, at once (`torch.func.vmap`).
 """
 
 import math

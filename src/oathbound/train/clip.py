@@ -4,9 +4,12 @@ A patient's gradient is that of the model's mean loss on the patient, so a long 
 short one.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import zip_longest
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -22,6 +25,40 @@ _CHUNK_PATIENTS: Final = 128
 _FLOAT32: Final = 4
 
 
+def clipped_sum(model: Model, rows: Rows, *, clip: float, ring_norm: int) -> NDArray[np.int64]:
+    """Return the sum of the patients' gradients, each of ring norm at most `ring_norm`: int64 [d].
+
+    `rows` has one row a patient, as the model sees it; the sum over no patients is zero.
+
+    **What a patient adds is a function of the weights and of that patient's row alone, bit by bit**, so the
+    sum moves by one patient's vector where one comes or leaves, at any weights. Libraries compute a row of a
+    product by its place and by how many there are, and round accordingly: so a patient is computed alone, or,
+    where the model says so, in a chunk of one shape at a place that follows from the patient's row.
+    """
+    dimension = sum(parameter.numel() for parameter in model.parameters())
+    size = min(max(1, _CHUNK_BYTES // (_FLOAT32 * dimension)), model.together)
+    total = np.zeros(dimension, dtype=np.int64)
+    for same in model.alike(rows):
+        for chunk, times in _placed(same, size):
+            each = _gradients(model, chunk).numpy()
+            total += quantise(each, times, clip=clip, ring_norm=ring_norm)
+    return total
+
+
+def unclipped_sum(model: Model, rows: Rows, *, scale: float, saturation: int) -> NDArray[np.int64]:
+    """Return the patients' summed gradients times `scale`, rounded, each coordinate within +-`saturation`.
+
+    For `privacy = "none"` alone: nothing bounds what one patient adds.
+    """
+    parameters = list(model.parameters())
+    total = torch.zeros(sum(parameter.numel() for parameter in parameters), dtype=torch.float64)
+    for chunk in _chunks(model, rows):
+        parts = torch.autograd.grad(model.losses(chunk).sum(), parameters)
+        total += torch.cat([part.flatten() for part in parts])
+    scaled = np.nan_to_num(total.numpy() * scale, nan=0.0, posinf=saturation, neginf=-saturation)
+    return np.clip(np.rint(scaled), -saturation, saturation).astype(np.int64)
+
+
 class _Losses(nn.Module):
     """A model whose forward pass is its losses: what `functional_call` can call."""
 
@@ -33,37 +70,19 @@ class _Losses(nn.Module):
         return self.model.losses(rows)
 
 
-def clipped_sum(model: Model, rows: Rows, *, clip: float, ring_norm: int) -> NDArray[np.int64]:
-    """Return the sum of the patients' gradients, each of ring norm at most `ring_norm`: int64 [d].
+def _gradients(model: Model, chunk: Tensor) -> Tensor:
+    """Return the gradient of each row's loss: float32 (rows, d).
 
-    `rows` has one row a patient, as the model sees it; the sum over no patients is zero. Patients' gradients
-    are computed together in chunks of bounded memory (Lee and Kifer 2021; Subramani et al. 2021; `vmap`).
+    Several at once by `vmap` (Lee and Kifer 2021; Subramani et al. 2021): small models gain by it.
     """
+    if len(chunk) == 1:
+        loss = model.losses(chunk[0])
+        parts = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts]).unsqueeze(0)
     losses = _Losses(model)
     parameters = {name: parameter.detach() for name, parameter in losses.named_parameters()}
-    dimension = sum(parameter.numel() for parameter in parameters.values())
-    gradient = vmap(grad(partial(_patient_loss, losses)), in_dims=(None, 0))
-    total = np.zeros(dimension, dtype=np.int64)
-    size = min(max(1, _CHUNK_BYTES // (_FLOAT32 * dimension)), _CHUNK_PATIENTS)
-    for chunk in _chunks(model, rows, size):
-        parts = gradient(parameters, _filled(chunk, size) if model.even else chunk)
-        each = torch.cat([parts[name][: len(chunk)].flatten(start_dim=1) for name in parameters], dim=1)
-        total += quantise(each.numpy(), clip=clip, ring_norm=ring_norm)
-    return total
-
-
-def unclipped_sum(model: Model, rows: Rows, *, scale: float, saturation: int) -> NDArray[np.int64]:
-    """Return the patients' summed gradients times `scale`, rounded, each coordinate within +-`saturation`.
-
-    For `privacy = "none"` alone: nothing bounds what one patient adds.
-    """
-    parameters = list(model.parameters())
-    total = torch.zeros(sum(parameter.numel() for parameter in parameters), dtype=torch.float64)
-    for chunk in _chunks(model, rows, _CHUNK_PATIENTS):
-        parts = torch.autograd.grad(model.losses(chunk).sum(), parameters)
-        total += torch.cat([part.flatten() for part in parts])
-    scaled = np.nan_to_num(total.numpy() * scale, nan=0.0, posinf=saturation, neginf=-saturation)
-    return np.clip(np.rint(scaled), -saturation, saturation).astype(np.int64)
+    together = vmap(grad(partial(_patient_loss, losses)), in_dims=(None, 0))(parameters, chunk)
+    return torch.cat([together[name].flatten(start_dim=1) for name in parameters], dim=1)
 
 
 def _patient_loss(losses: _Losses, parameters: dict[str, Tensor], row: Tensor) -> Tensor:
@@ -71,16 +90,24 @@ def _patient_loss(losses: _Losses, parameters: dict[str, Tensor], row: Tensor) -
     return loss
 
 
-def _filled(chunk: Tensor, size: int) -> Tensor:
-    """Return the chunk with rows of zeros after it, `size` rows in all."""
-    return torch.cat([chunk, chunk.new_zeros((size - len(chunk), *chunk.shape[1:]))])
+def _placed(rows: Rows, size: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield the rows in chunks of `size`, each at its own place, and how often each occurs: 0 for a gap.
 
-
-def _chunks(model: Model, rows: Rows, size: int) -> Iterator[Tensor]:
-    """Yield the patients in chunks of at most `size` rows that are alike.
-
-    So a patient's integers depend on who else was sampled by a float's last place at most (LIMITATIONS.md).
+    Gaps are filled with zeros. Equal rows have equal gradients, so they are computed once.
     """
+    queues: list[list[tuple[bytes, int]]] = [[] for _ in range(size)]
+    for row, times in Counter(row.tobytes() for row in rows).items():
+        queues[crc32(row) % size].append((row, times))
+    gap = (bytes(rows[:1].nbytes), 0)
+    for places in zip_longest(*queues, fillvalue=gap):
+        chunk = np.frombuffer(bytearray().join(row for row, _ in places), dtype=rows.dtype)
+        shaped = torch.from_numpy(chunk.reshape(size, *rows.shape[1:]))
+        # a copy of torch's own, for how it lies in memory can decide how a product is computed
+        yield shaped.clone(), [times for _, times in places]
+
+
+def _chunks(model: Model, rows: Rows) -> Iterator[Tensor]:
+    """Yield the patients in chunks of rows that are alike."""
     for same in model.alike(rows):
-        for start in range(0, len(same), size):
-            yield torch.from_numpy(same[start : start + size])
+        for start in range(0, len(same), _CHUNK_PATIENTS):
+            yield torch.from_numpy(same[start : start + _CHUNK_PATIENTS])

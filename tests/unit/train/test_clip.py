@@ -3,8 +3,11 @@ import pytest
 import torch
 
 from oathbound.core.shape import EventTransformer as Architecture
+from oathbound.core.shape import TabularNet
 from oathbound.hazmat.ring import quantise
+from oathbound.models import tabular
 from oathbound.models.transformer import PAD, build, loss
+from oathbound.models.transformer import EventTransformer as Transformer
 from oathbound.train import clip
 from oathbound.train.clip import clipped_sum, unclipped_sum
 
@@ -55,11 +58,59 @@ def test_a_patient_adds_the_same_integers_whoever_else_was_sampled(model, tokens
         assert np.array_equal(clipped_sum(model, some, clip=0.1, ring_norm=RING_NORM), expected)
 
 
-def test_chunks_change_nothing(model, tokens, monkeypatch):
-    whole = clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM)
-    for name, value in (("_CHUNK_PATIENTS", 3), ("_CHUNK_BYTES", 1)):
-        monkeypatch.setattr(clip, name, value)
-        assert np.array_equal(clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM), whole)
+def hostile(width, hidden):
+    """Return a classifier whose weights blow a last place up: two units cancel but for their rounding."""
+    net = tabular.build(TabularNet(name="tabular-net", hidden=hidden, seed=1), width)
+    with torch.no_grad():
+        first, second = net.layers[:2]
+        pattern = torch.randn(width, generator=torch.Generator().manual_seed(8)) / width**0.5
+        first.weight[0], first.weight[1] = pattern, 1.1 * pattern
+        first.bias[0], first.bias[1] = 50.0, 55.0
+        second.weight[:, 0], second.weight[:, 1] = -1.1e12, 1e12
+    return net
+
+
+@pytest.mark.parametrize("together", [1, 8, 64])
+@pytest.mark.parametrize(("width", "hidden"), [(7, (2,)), (300, (2, 8)), (301, (2,))])
+def test_at_hostile_weights_who_leaves_moves_the_sum_by_their_own_vector(
+    width, hidden, together, monkeypatch
+):
+    # in the order in which they come, the sum of these patients moved by up to 2.2 times the ring norm
+    rng, net = np.random.default_rng(8), hostile(width, hidden)
+    monkeypatch.setattr(tabular.Classifier, "together", together)
+    rows = np.append(rng.normal(size=(128, width)), rng.integers(0, 2, (128, 1)), axis=1).astype(np.float32)
+    alone = [clipped_sum(net, row[None], clip=0.1, ring_norm=RING_NORM) for row in rows]
+    whole = clipped_sum(net, rows, clip=0.1, ring_norm=RING_NORM)
+    assert whole.any()
+    assert np.array_equal(whole, sum(alone))
+    for gone in range(0, 128, 16):
+        rest = clipped_sum(net, np.delete(rows, gone, axis=0), clip=0.1, ring_norm=RING_NORM)
+        assert np.array_equal(whole - rest, alone[gone])
+
+
+def test_equal_patients_count_as_often_as_they_occur(model, tokens):
+    doubled = np.concatenate([tokens, tokens[3:4], tokens[3:4]])
+    once = clipped_sum(model, tokens[3:4], clip=0.1, ring_norm=RING_NORM)
+    without = clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM)
+    assert np.array_equal(clipped_sum(model, doubled, clip=0.1, ring_norm=RING_NORM), without + 2 * once)
+
+
+@pytest.mark.parametrize("together", [2, 5, 64])
+def test_one_after_the_other_or_together_is_the_same_gradient(model, tokens, together, monkeypatch):
+    alone = clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM)
+    monkeypatch.setattr(Transformer, "together", together)
+    assert np.abs(clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM) - alone).max() <= 3
+
+
+def test_large_models_are_computed_one_by_one(model, tokens, monkeypatch):
+    seen = []
+    honest = clip._gradients
+    monkeypatch.setattr(clip, "_gradients", lambda net, chunk: seen.append(len(chunk)) or honest(net, chunk))
+    monkeypatch.setattr(Transformer, "together", 8)
+    clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM)
+    monkeypatch.setattr(clip, "_CHUNK_BYTES", 1)
+    clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM)
+    assert set(seen) == {8, 1}
 
 
 @pytest.mark.parametrize("bound", [1e-4, 0.1, 1e4])
