@@ -74,6 +74,11 @@ class KeyPair:
             raise ProtocolRefused("a public key that gives everybody the same secret") from None
 
 
+def check_public(peer: bytes) -> None:
+    """Raise `ProtocolRefused` unless `peer` is two public keys with which a secret can be made."""
+    KeyPair.generate().encapsulate(peer, b"")
+
+
 def _public(peer: bytes) -> tuple[X25519PublicKey, MLKEM768PublicKey]:
     try:
         return (

@@ -59,12 +59,15 @@ class Coordinator:
         return self._descent.snapshot()
 
     def begin(self) -> dict[str, bytes]:
-        """Open the next attempt and return the first wave's message for each site.
+        """Begin the next attempt and return the first wave's message for each site.
 
-        Raises `BudgetRefused` if the plan has not an attempt left for every step, `ProtocolRefused` if one is
-        open or none is needed.
+        It has its number, and counts, once the sites that a sum must hold have agreed on keys and taken the
+        others' seeds. Raises `BudgetRefused` if the plan has not an attempt left for every step,
+        `ProtocolRefused` if one is open or none is needed.
         """
-        self._waves = self._attempt(self._descent.begin())
+        if self._wave is not None:
+            raise ProtocolRefused("an attempt is open: end it, or give it up")
+        self._waves = self._attempt(self._descent.upcoming())
         return self._next_wave()
 
     def receive(self, site: str, message: bytes) -> None:
@@ -108,18 +111,19 @@ class Coordinator:
         self._answered = set()
         return dict(self._wave.messages) if self._wave else {}
 
-    def _attempt(self, step: Step) -> Generator[_Wave, None, None]:
+    def _attempt(self, number: int) -> Generator[_Wave, None, None]:
         """Yield the waves of one attempt, and take its step."""
-        batch = batch_of(step.label.attempt)
+        batch = batch_of(number)
         if self._server is None:
-            self._server = yield from self._agreement(epoch=step.label.attempt)
+            self._server = yield from self._agreement(epoch=number)
         server = self._server
         if self._batch != batch:
             yield _Wave(server.call(batch), server.dealt)
             yield _Wave(server.boxes(), _acknowledged)
-            if len(self._answered) < self._terms.thresholds.least:  # before anybody charges the attempt
+            if len(self._answered) < self._terms.thresholds.least:
                 raise ProtocolRefused("fewer sites have taken the others' seeds than a sum must hold")
             self._batch = batch
+        step = self._descent.begin()  # only now: who is silent, or spoils an agreement, uses up no attempt
         yield _Wave(_step_messages(step, server.begin(step.label)), server.masked)
         proposal = server.propose()
         self._present = len(proposal)
@@ -129,9 +133,15 @@ class Coordinator:
 
     def _agreement(self, epoch: int) -> Generator[_Wave, None, Server]:
         """Yield the waves in which the sites agree on keys, and return the server of their session."""
-        gathering = Gathering(self._terms, epoch=epoch)
-        yield _Wave(dict.fromkeys(self._terms.sites, gathering.invitation()), gathering.advertised)
-        yield _Wave(gathering.roster(), gathering.encapsulated)
+        asked = self._terms.sites
+        while True:
+            gathering = Gathering(self._terms, epoch=epoch)
+            yield _Wave(dict.fromkeys(asked, gathering.invitation()), gathering.advertised)
+            roster = gathering.roster()
+            yield _Wave(roster, gathering.encapsulated)
+            if self._answered == roster.keys():
+                break
+            asked = tuple(site for site in asked if site in self._answered)  # again, without who was lost
         yield _Wave(gathering.ciphertexts(), _acknowledged)
         return gathering.server()
 

@@ -67,8 +67,8 @@ class Descent:
         """Whether every step of the plan is taken."""
         return self._step == self._plan.training.steps
 
-    def begin(self) -> Step:
-        """Open the next attempt and return what each site computes its share of.
+    def upcoming(self) -> int:
+        """Return the number that `begin` would give the next attempt; nothing is opened.
 
         Raises `BudgetRefused` if the plan has not an attempt left for every step, `ProtocolRefused` if one is
         open or none is needed.
@@ -78,7 +78,11 @@ class Descent:
         training = self._plan.training
         if training.attempts - self._attempt < training.steps - self._step:
             raise attempts_used_up(self._plan)
-        self._attempt += 1
+        return self._attempt + 1
+
+    def begin(self) -> Step:
+        """Open the next attempt and return what each site computes its share of; raises as `upcoming`."""
+        self._attempt = self.upcoming()
         self._is_open = True
         label = Label(
             run=self._run,

@@ -29,6 +29,7 @@ class Engine(Protocol):
 
         `save` then gets the coordinator's snapshot, and has made it durable when it returns; then
         `on_progress` is told. An attempt that failed is given up with `coordinator.void`, and its number is
-        not used again; or the error is raised, and the training goes on with a restored coordinator.
+        not used again; or the error is raised, and the training goes on with a restored coordinator. Until a
+        step is sent, failing costs no attempt: only the engine's own patience ends a series of failures.
         """
         ...

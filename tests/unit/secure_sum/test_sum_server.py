@@ -42,6 +42,19 @@ def test_c1_keys_that_are_not_signed_or_of_another_site(sums):
         gathering.advertised("elsewhere", advert)
 
 
+@pytest.mark.parametrize("public", [bytes(32), b"\1" + bytes(31)], ids=["zero", "one"])
+def test_c1_signed_keys_that_are_none(sums, public):
+    """Whoever signed them would be named; handed on, they would stop every other site."""
+    gathering = Gathering(sums.terms, epoch=1)
+    advert = sums.clients[FIRST].advertise(gathering.invitation())
+    header, payload = m.ADVERTISEMENT.read(advert)
+    mlkem = bytes(payload[32:1216])
+    for false in (public + mlkem, bytes(payload[:32]) + b"\xff" * len(mlkem)):
+        signed = m.ADVERTISEMENT.write(header, false)
+        refused("public key", gathering.advertised, FIRST, signed + sums.signers[FIRST].sign(signed))
+    gathering.advertised(FIRST, advert)
+
+
 def test_c1_keys_that_come_after_the_roster(sums):
     sums.invite(["site-1", "site-2", "site-3"])
     advert = sums.clients[LAST].advertise(sums.gathering.invitation())
@@ -217,14 +230,35 @@ def test_c6_a_reveal_before_the_certificate(ready):
     refused("too early", ready.server.revealed, FIRST, stray)
 
 
+def revealing(sums, *, liars=(), at=0):
+    """Play a sum up to its last message; `liars` reveal shares of which one byte is wrong."""
+    sums.begin(1)
+    vectors = sums.vectors()
+    sums.mask(vectors)
+    for site, message in sums.sign().items():
+        reveal = sums.clients[site].reveal(message)
+        sums.server.revealed(site, flipped(m.REVEAL, reveal, at) if site in liars else reveal)
+    return vectors
+
+
+@pytest.mark.parametrize("liar", ["site-1", "site-2", "site-3", "site-4"])
 @pytest.mark.parametrize("at", [0, 31, 64, 127])
-def test_c6_a_false_share_is_noticed(ready, at):
-    ready.begin(1)
-    ready.mask(ready.vectors())
-    for site, message in ready.sign().items():
-        reveal = ready.clients[site].reveal(message)
-        ready.server.revealed(site, flipped(m.REVEAL, reveal, at) if site == SECOND else reveal)
+def test_c6_the_shares_of_the_others_do_without_a_false_one(ready, at, liar):
+    vectors = revealing(ready, liars=[liar], at=at)
+    assert np.array_equal(ready.server.total(), sum_of(vectors))
+
+
+@pytest.mark.parametrize("at", [0, 31, 64, 127])
+def test_c6_false_shares_are_noticed(ready, at):
+    revealing(ready, liars=[SECOND, LAST], at=at)
     refused(f"the seed of site-{at // 32 + 1} do not fit", ready.server.total)
+
+
+@pytest.mark.parametrize("liar", ["site-1", "site-3"])
+def test_c6_a_false_share_is_noticed_where_none_can_be_done_without(liar):
+    three = Sums.ready(3, 1)
+    revealing(three, liars=[liar])
+    refused("the seed of site-1 do not fit", three.server.total)
 
 
 def test_c6_a_survivor_lost_after_another_was_lost_before():

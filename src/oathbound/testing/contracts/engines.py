@@ -32,6 +32,7 @@ _SITES: Final = ("north", "east", "south")
 _STEPS: Final = 5
 _RUN: Final = digest(b"run")
 _WIDTH: Final = 2
+_MOST_WAVES: Final = 500
 _ARCHITECTURE: Final = LogisticRegression(name="logistic-regression")
 _SIGNERS: Final = {
     name: Ed25519PrivateKey.from_private_bytes(bytes([place] * 32)) for place, name in enumerate(_SITES, 1)
@@ -162,6 +163,7 @@ class _Watched(Coordinator):
 
     def _told(self, messages: dict[str, bytes]) -> dict[str, bytes]:
         if messages:
+            expect(len(self.waves) < _MOST_WAVES, "it does not begin again for ever")
             self.waves.append(_Wave(sorted(messages.items())))
         return messages
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from oathbound.core.canonical import digest
 from oathbound.core.errors import ProtocolRefused
-from oathbound.hazmat.kem import CIPHERTEXT_BYTES, PUBLIC_BYTES
+from oathbound.hazmat.kem import CIPHERTEXT_BYTES, PUBLIC_BYTES, check_public
 from oathbound.train.secure_sum.agreement import check_advertisement, signed_ciphertext
 from oathbound.train.secure_sum.messages import (
     ADVERTISEMENT,
@@ -57,6 +57,7 @@ class Gathering:
         if self._roster or place in self._entries:
             raise ProtocolRefused(f"{site} advertised keys twice, or too late")
         check_advertisement(self._terms, invitation, place, public, signature)  # C1
+        check_public(public)  # C1
         self._entries[place] = public + signature
 
     def roster(self) -> dict[str, bytes]:

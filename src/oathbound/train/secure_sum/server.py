@@ -5,7 +5,9 @@ spoils the sum, or is refused, and shows it nothing more. So its checks are not 
 that a sum it returns is exact as far as honest sites go, and that a refusal names who sent what.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +49,8 @@ from oathbound.train.secure_sum.seeds import (
     seeds_in,
 )
 from oathbound.train.secure_sum.terms import Terms
+
+_NOBODY: Final = 0
 
 
 @dataclass(slots=True)
@@ -219,9 +223,21 @@ class Server:
         return self._open
 
     def _own_masks(self, opened: _Open) -> list[bytes]:
-        """Return the seed of each survivor's own mask, or raise `ProtocolRefused`."""
-        quorum, number = self._terms.thresholds.quorum, opened.attempt.attempt
-        some = sorted(opened.revealed)[:quorum]
+        """Return the seed of each survivor's own mask, or raise `ProtocolRefused`.
+
+        Where one site lied of its shares, those of a quorum of the others fit.
+        """
+        quorum, revealed = self._terms.thresholds.quorum, sorted(opened.revealed)
+        subsets = [without(revealed, (liar,))[:quorum] for liar in (_NOBODY, *revealed[:quorum])]
+        *tried, last = [some for some in subsets if len(some) == quorum]
+        for some in tried:
+            with suppress(ProtocolRefused):
+                return self._own_masks_by(some, opened)
+        return self._own_masks_by(last, opened)
+
+    def _own_masks_by(self, some: tuple[int, ...], opened: _Open) -> list[bytes]:
+        """Return the same by the shares that `some` revealed."""
+        number = opened.attempt.attempt
         together = combine({place: opened.revealed[place][0] for place in some})
         seeds = []
         for place, seed in zip(sorted(opened.summed), seeds_in(together), strict=True):
