@@ -19,7 +19,7 @@ from endpoint_server import CODES, FIRST, MAP, serving
 from oathbound.audit.kept import ANSWERS, KEY
 from oathbound.cli.main import run
 
-SETTINGS = 'format = "oathbound/endpoint/v1"\nbos = 1\neos = 2\nlength = 16\npatience = 1\nconcurrency = 2\n'
+SETTINGS = 'format = "oathbound/endpoint/v1"\nbos = 1\neos = 2\nlength = 16\npatience = 60\nconcurrency = 2\n'
 PLAN = """format = "oathbound/audit-plan/v1"
 alpha = "0.05"
 minimum_patients = 20
@@ -114,6 +114,8 @@ def test_a_server_that_dies_for_good_and_one_that_comes_back(work, audit):
         needed = len(model.seen)
         port = model.server.server_port
     (work / "findings.json").unlink()
+    impatient = SETTINGS.replace("patience = 60", "patience = 1")
+    (work / "endpoint.toml").write_text(impatient + "logprobs = 3\n")
 
     def dying(_, number, __):
         if number > needed // 2:
@@ -126,6 +128,7 @@ def test_a_server_that_dies_for_good_and_one_that_comes_back(work, audit):
     assert json.loads(died.err)["error"] == "the endpoint 127.0.0.1 cannot be reached"
     assert not (work / "findings.json").exists()
     assert audit(*command(url)).code == 4  # nobody listens at all
+    (work / "endpoint.toml").write_text(SETTINGS + "logprobs = 3\n")
     with serving(port=port) as model:
         again = audit(*command(url)).answer
         assert len(model.seen) == needed - needed // 2
