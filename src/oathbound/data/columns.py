@@ -18,6 +18,9 @@ from oathbound.data.source import ColumnSource, Source
 MOST_EVENTS: Final = 2**20
 """`pieces` ends a piece with the patient that reaches this many events: arrays then stay small."""
 
+MOST_FRAME_BYTES: Final = 2**26
+"""And with the patient that reaches so many bytes of recordings."""
+
 _PATIENTS: Final = 1000
 """Patients of a source without columns that are turned into columns at once."""
 
@@ -55,6 +58,9 @@ def of_frame(frame: pl.DataFrame, codes: Sequence[str]) -> Columns:
 def of_patients(patients: Iterable[Patient]) -> Columns:
     """Return the columns of patients who come by id."""
     events = [(patient.subject_id, event) for patient in patients for event in patient.events]
+    frames = [event.frame for _, event in events if event.frame is not None]
+    if frames and (len(frames) < len(events) or len({frame.shape for frame in frames}) > 1):
+        raise WrongInput("events carry recordings of one shape, or none does")
     codes = {code: place for place, code in enumerate(sorted({event.code for _, event in events}))}
     return Columns(
         subject=np.array([subject for subject, _ in events], dtype=np.int64),
@@ -64,6 +70,7 @@ def of_patients(patients: Iterable[Patient]) -> Columns:
             [np.nan if event.value is None else event.value for _, event in events], dtype=np.float64
         ),
         codes=tuple(codes),
+        frames=np.stack(frames) if frames else None,
     )
 
 
@@ -74,10 +81,14 @@ def patients_of(columns: Columns) -> Iterator[Patient]:
         rows = slice(start, end)
         times, values = columns.time[rows].tolist(), columns.value[rows].tolist()
         codes = (columns.codes[place] for place in columns.code[rows].tolist())
-        events = zip(times, codes, values, strict=True)
+        frames = [None] * len(times) if columns.frames is None else columns.frames[rows]
+        events = zip(times, codes, values, frames, strict=True)
         yield Patient(
             subject,
-            tuple(Event(time, code, None if isnan(value) else value) for time, code, value in events),
+            tuple(
+                Event(time, code, None if isnan(value) else value, frame)
+                for time, code, value, frame in events
+            ),
         )
 
 
@@ -99,9 +110,11 @@ def of_subjects(columns: Columns, subjects: frozenset[int]) -> Columns:
 def pieces(columns: Columns) -> Iterator[Columns]:
     """Yield the same patients, a piece at a time: views, not copies."""
     _, bounds = _bounds(columns)
-    start = 0
+    start, most = 0, MOST_EVENTS
+    if columns.frames is not None:
+        most = min(most, max(MOST_FRAME_BYTES // columns.frames[:1].nbytes, 1))
     while start < bounds[-1]:
-        end = bounds[np.searchsorted(bounds, min(start + MOST_EVENTS, bounds[-1]))]
+        end = bounds[np.searchsorted(bounds, min(start + most, bounds[-1]))]
         yield _taken(columns, slice(start, end))
         start = end
 
