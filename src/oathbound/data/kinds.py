@@ -31,8 +31,8 @@ def open_source(kind: str, options: Mapping[str, str], base: Path) -> Source:
 
     Kinds: `meds` (option `path`), `table` (options: `data/table.py`), and the demo's `nafld` (no option),
     `heart` and `nodules` (option `site`). The options `parts` and `part`, of any kind, make a simulated
-    hospital of a part of the data. Raises `WrongInput` for another kind, an option that the kind does not know, or data that is
-    not what it should be.
+    hospital of a part of the data. Raises `WrongInput` for another kind, an option that the kind does not
+    know, or data that is not what it should be.
     """
     if kind not in _OPENERS:
         raise WrongInput(f"unknown kind of source: {kind}", hint=f"one of: {', '.join(sorted(_OPENERS))}")
