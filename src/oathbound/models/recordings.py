@@ -6,7 +6,7 @@ zeros after them, whose class is NaN; of more, `most` are taken, evenly spaced i
 precision holds a cut value to within 1/256, and is half the memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -94,6 +94,15 @@ class RecordingEncoder:
         if np.isnan(values).any():
             raise WrongInput("a recording holds what is no number", hint="leave it out of the source")
         return np.clip(values, -CUT, CUT, out=values).astype(np.float16)
+
+
+def count_unlabelled(recordings: Recordings, records: Iterable[Columns]) -> int:
+    """Return how many patients have no recording of a class, and so nothing to learn from."""
+    count = 0
+    for columns in records:
+        listed = np.array([code in recordings.classes for code in columns.codes], dtype=bool)[columns.code]
+        count += len(np.unique(columns.subject)) - len(np.unique(columns.subject[listed]))
+    return count
 
 
 def _without() -> WrongInput:

@@ -42,6 +42,9 @@ def test_the_chain_runs_on_scans(tmp_path):
         assert sorted(admission.site for admission in verified.admissions) == SITES
         assert {admission.source for admission in verified.admissions} == {"nodules"}
         assert all(admission.simulated for admission in verified.admissions)
+        missing = [each for admission in verified.admissions for each in admission.missing]
+        assert [each.code for each in missing] == ["recording of a class that is listed"] * 3
+        assert any(each.patients != 0 for each in missing), "some nodules are indeterminate"
         assert {found.finding.test for found in verified.findings} == {"membership"}
     refused = next(stage.said for stage in stages if stage.verb == "release")
     assert refused.startswith("refused: membership AUC of loss")

@@ -9,7 +9,7 @@ from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Columns, Event, Patient
 from oathbound.core.shape import Recordings
 from oathbound.data.columns import of_patients
-from oathbound.models.recordings import RecordingEncoder
+from oathbound.models.recordings import RecordingEncoder, count_unlabelled
 
 DAY = datetime(2020, 1, 1)  # noqa: DTZ001 - times of records have no zone
 PLAIN = {
@@ -161,3 +161,16 @@ def test_what_no_model_of_scans_can_see_is_refused(frames, said):
 def test_recordings_that_no_model_could_see_are_refused(changes, said):
     with pytest.raises(WrongInput, match=said):
         recordings(**changes)
+
+
+def test_patients_without_a_listed_class_are_counted():
+    people = [
+        patient(("scan//ill", [0, 0]), ("scan//unclear", [0, 0]), number=1),
+        patient(("scan//unclear", [0, 0]), number=2),
+        patient(("scan//unclear", [0, 0]), ("scan//other", [0, 0]), number=3),
+        patient(("scan//well", [0, 0]), number=4),
+    ]
+    pieces = [of_patients(people[:2]), of_patients(people[2:])]
+    assert count_unlabelled(recordings(), pieces) == 2
+    assert count_unlabelled(recordings(classes=["a", "b"]), pieces) == 4
+    assert count_unlabelled(recordings(), []) == 0
