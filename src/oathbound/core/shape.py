@@ -321,7 +321,7 @@ def sees(model: Architecture) -> str:
             return "recordings of rows and columns"
         case BeatNet():
             return "recordings of samples"
-    return "a vocabulary, features or recordings"
+    return "one of a vocabulary, features and recordings"
 
 
 def fits(model: Architecture, seen: Seen) -> bool:

@@ -8,6 +8,7 @@ can square in the place of GELU (Gilad-Bachrach et al. 2016): what is left are s
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch.nn import functional
 from oathbound.core import shape
 from oathbound.core.shape import GROUP, KERNEL, REACH, Recordings
 from oathbound.models.model import Model, Rows, fill_uniform
+
+_AT_ONCE: Final = 2**20
+"""Numbers that go through a network together; each layer makes some times as many, and keeps them."""
 
 
 class Recogniser(Model):
@@ -35,14 +39,19 @@ class Recogniser(Model):
         return torch.where(known, each, 0.0).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
 
     def alike(self, rows: Rows) -> Iterator[Rows]:
-        """Yield the rows by how many recordings are labelled, rounded up to a power of two; these first."""
+        """Yield the rows by how many recordings are labelled, rounded up to a power of two; these first.
+
+        So many at once that memory is enough for scans of any size.
+        """
         unknown = np.isnan(rows[..., -1])
         labelled = rows.shape[1] - unknown.sum(axis=1)
         widths = np.minimum(2 ** np.ceil(np.log2(labelled.clip(min=1))).astype(int), rows.shape[1])
         order = np.argsort(unknown, axis=1, kind="stable")
         for width in np.unique(widths):
-            these = widths == width
-            yield np.take_along_axis(rows[these], order[these, :width, None], axis=1)
+            these = np.flatnonzero(widths == width)
+            step = max(_AT_ONCE // (int(width) * rows.shape[2]), 1)
+            for some in (these[start : start + step] for start in range(0, len(these), step)):
+                yield np.take_along_axis(rows[some], order[some, :width, None], axis=1)
 
 
 class Block(nn.Module):

@@ -6,6 +6,7 @@ import torch
 
 from oathbound.core.shape import BeatNet, Recordings, ScanNet
 from oathbound.hazmat.ring import quantise
+from oathbound.models import convolutional
 from oathbound.models.convolutional import build
 from oathbound.models.model import flat
 from oathbound.train.clip import clipped_sum, unclipped_sum
@@ -61,10 +62,14 @@ def test_a_loss_is_the_mean_over_labelled_recordings(architecture, seen):
 
 
 @each_model
-def test_rows_that_are_alike_lose_no_labelled_recording(architecture, seen):
+@pytest.mark.parametrize("at_once", [2**20, 2])
+def test_rows_that_are_alike_lose_no_labelled_recording(at_once, architecture, seen, monkeypatch):
+    monkeypatch.setattr(convolutional, "_AT_ONCE", at_once * 8 * (seen.width + 1))
     model, data = build(architecture, seen), rows(seen)
     groups = list(model.alike(data))
-    assert sorted(group.shape[1] for group in groups) == [1, 2, 4]
+    assert {group.shape[1] for group in groups} == {1, 2, 4}
+    assert max(map(len, groups)) <= at_once * 8
+    assert max(len(group) for group in groups if group.shape[1] == 4) <= at_once * 2
     assert sum(map(len, groups)) == len(data)
     apart = torch.cat([model.losses(torch.from_numpy(group)) for group in groups])
     torch.testing.assert_close(apart.sort().values, model.losses(torch.from_numpy(data)).sort().values)
