@@ -107,6 +107,6 @@ def count_unlabelled(recordings: Recordings, records: Iterable[Columns]) -> int:
 
 def _without() -> WrongInput:
     return WrongInput(
-        "the source has events without recordings, and the policy's model sees nothing else",
-        hint="name a source of scans or signals, or a policy of [policy.vocabulary] or [policy.features]",
+        "the records hold events without recordings, and the model sees nothing else",
+        hint="name a source of scans or signals, or a model of [policy.vocabulary] or [policy.features]",
     )
