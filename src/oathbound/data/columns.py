@@ -59,8 +59,8 @@ def of_patients(patients: Iterable[Patient]) -> Columns:
     """Return the columns of patients who come by id."""
     events = [(patient.subject_id, event) for patient in patients for event in patient.events]
     frames = [event.frame for _, event in events if event.frame is not None]
-    if frames and (len(frames) < len(events) or len({frame.shape for frame in frames}) > 1):
-        raise WrongInput("events carry recordings of one shape, or none does")
+    if frames and (len(frames) < len(events) or len({(frame.shape, frame.dtype) for frame in frames}) > 1):
+        raise WrongInput("events carry recordings of one shape and type, or none does")
     codes = {code: place for place, code in enumerate(sorted({event.code for _, event in events}))}
     return Columns(
         subject=np.array([subject for subject, _ in events], dtype=np.int64),

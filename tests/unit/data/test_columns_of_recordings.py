@@ -40,8 +40,8 @@ def test_a_piece_ends_with_whoever_fills_it(monkeypatch):
     assert same([one for piece in some for one in patients_of(piece)], PEOPLE)
 
 
-@pytest.mark.parametrize("frame", [None, np.zeros((3, 2), np.uint8)])
+@pytest.mark.parametrize("frame", [None, np.zeros((3, 2), np.uint8), np.zeros((2, 3), np.float32)])
 def test_a_record_that_mixes_them_is_refused(frame):
     mixed = Patient(7, (*scans(7, 1).events, Event(None, "scan", None, frame)))
-    with pytest.raises(WrongInput, match="of one shape, or none"):
+    with pytest.raises(WrongInput, match="of one shape and type, or none"):
         of_patients([mixed])
