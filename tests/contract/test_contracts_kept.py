@@ -8,10 +8,19 @@ pytest.importorskip("torch", reason="training and audits are extras")
 import polars as pl
 
 from oathbound.audit.catalog import membership, sensitive_disclosure
-from oathbound.core.shape import EventTransformer, Features, LogisticRegression, TabularNet, Vocabulary
+from oathbound.core.shape import (
+    BeatNet,
+    EventTransformer,
+    Features,
+    LogisticRegression,
+    Recordings,
+    ScanNet,
+    TabularNet,
+    Vocabulary,
+)
 from oathbound.data.meds import open_meds
 from oathbound.data.table import open_table
-from oathbound.models import tabular, transformer
+from oathbound.models import convolutional, tabular, transformer
 from oathbound.models.family import Family, encoder_of
 from oathbound.testing.contracts.audits import AuditContract
 from oathbound.testing.contracts.engines import EngineContract
@@ -38,6 +47,7 @@ FEATURES = {
     "numbers": [{"code": "b", "centre": "2", "scale": "1", "missing": ["0"]}],
     "label": {"code": "c", "at_least": "2"},
 }
+RECORDINGS = {"most": 5, "centre": "0", "scale": "1", "classes": ["a", "b"]}
 
 
 class TestMeds(SourceContract):
@@ -88,6 +98,24 @@ class TestTabularNet(ModelContract):
 
 class TestLogisticRegression(TestTabularNet):
     architecture = LogisticRegression(name="logistic-regression")
+
+
+class TestScanNet(ModelContract):
+    architecture = ScanNet(name="scan-net", widths=(4, 8), seed=1)
+    shape = (7, 10)
+
+    def make(self):
+        seen = Recordings.parse({**RECORDINGS, "shape": self.shape}, what="recordings")
+        return Family(convolutional.build(self.architecture, seen), encoder_of(self.architecture, seen))
+
+
+class TestBeatNet(TestScanNet):
+    architecture = BeatNet(name="beat-net", widths=(3, 4), activation="gelu", seed=1)
+    shape = (25,)
+
+
+class TestSquaringBeatNet(TestBeatNet):
+    architecture = BeatNet(name="beat-net", widths=(3, 4), activation="square", seed=1)
 
 
 class TestMembership(AuditContract):

@@ -16,7 +16,10 @@ from oathbound.core.study import Policy, Run
 from oathbound.evidence.predicates import KINDS, PREFIX
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TEMPLATES = ("study", "demo-plain", "demo-private", "demo-heart-plain", "demo-heart-private")
+TEMPLATES = (
+    "study",
+    *(f"demo{cohort}-{name}" for cohort in ("", "-heart", "-nodules") for name in ("plain", "private")),
+)
 PAGES = [
     page
     for page in REPOSITORY.rglob("*.md")

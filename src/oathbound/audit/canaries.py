@@ -2,7 +2,8 @@
 
 The audit is as strong as what a canary adds to the model is large and its own. So each is drawn uniformly:
 codes that have nothing to do with each other, in a random order, any age, any time between events, any bin of
-a value; or features at the far ends of their range, with a label that they say nothing of. What the members
+a value; or features at the far ends of their range, with a label that they say nothing of; or a recording of
+noise, of any class. What the members
 teach about patients does not help to guess a canary, and two canaries have little in common. A record is
 short: its gradient is clipped to one norm anyway, a patient's loss is a mean over tokens, and few tokens move
 it further. Only what the encoder knows is drawn, so a canary goes through the very code that a patient does.
@@ -21,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from oathbound.core.patient import Event, Patient
-from oathbound.core.shape import Features, Vocabulary
+from oathbound.core.shape import Features, Recordings, Seen, Vocabulary
 from oathbound.models.features import CUT
 from oathbound.models.tokenizer import BIRTH
 
@@ -35,10 +36,15 @@ _OLDEST: Final = 1000.0
 """Years, and so many times ten days: bands beyond are not drawn, for no calendar holds them."""
 
 
-def invented(seen: Vocabulary | Features, count: int, rng: np.random.Generator) -> tuple[Patient, ...]:
+def invented(seen: Seen, count: int, rng: np.random.Generator) -> tuple[Patient, ...]:
     """Return so many patients whom nobody is, with ids below 0."""
-    events = (_sequence(seen, rng) if isinstance(seen, Vocabulary) else _row(seen, rng) for _ in range(count))
-    return tuple(Patient(-1 - number, each) for number, each in enumerate(events))
+    return tuple(Patient(-1 - number, _record(seen, rng)) for number in range(count))
+
+
+def _record(seen: Seen, rng: np.random.Generator) -> tuple[Event, ...]:
+    if isinstance(seen, Vocabulary):
+        return _sequence(seen, rng)
+    return _row(seen, rng) if isinstance(seen, Features) else _recording(seen, rng)
 
 
 def _sequence(vocabulary: Vocabulary, rng: np.random.Generator) -> tuple[Event, ...]:
@@ -65,6 +71,12 @@ def _row(features: Features, rng: np.random.Generator) -> tuple[Event, ...]:
     elif positive:
         events.append(Event(_FIRST, label.code, None))
     return tuple(events)
+
+
+def _recording(recordings: Recordings, rng: np.random.Generator) -> tuple[Event, ...]:
+    signs = rng.choice(np.array([-1, 1], dtype=np.float32), recordings.shape)
+    frame = np.float32(recordings.centre) + signs * np.float32(recordings.scale)
+    return (Event(None, str(rng.choice(recordings.classes)), None, frame),)
 
 
 def _in_a_band(edges: Sequence[Decimal], rng: np.random.Generator, *, below: float | None) -> float:

@@ -1,6 +1,6 @@
 """A patient's record as dated events: what a source yields, and the only unit that oathbound knows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One MEDS event. `time` is None for a static fact; `value` is None where the code carries none."""
+    """One MEDS event. `time` is None for a static fact; `value` is None where the code carries none.
+
+    `frame` is what was recorded at it, in a source of scans or signals; events compare without it.
+    """
 
     time: datetime | None
     code: str
     value: float | None
+    frame: "np.ndarray | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

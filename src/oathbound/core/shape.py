@@ -1,11 +1,13 @@
 """What a model sees of a patient, and what it is: public constants of a policy, equal at every site.
 
-A sequence model sees dated events as tokens of a `Vocabulary`; a classifier sees one row of `Features`.
+A sequence model sees dated events as tokens of a `Vocabulary`; a classifier sees one row of `Features`, or
+the `Recordings` of a patient, such as scans or heart beats.
 Everything here is from public knowledge, never from the records: what is learnt from records costs privacy.
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from math import prod
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -110,6 +112,57 @@ class Features(Record):
         return len(self.present) + 2 * len(self.numbers)
 
 
+Side = Annotated[int, Field(ge=1, le=65_536)]
+
+MOST_NUMBERS: Final = 16_777_216
+"""Of all recordings of one patient together."""
+
+
+class Recordings(Record):
+    """What a model sees of a patient's recordings: events that carry a scan or a signal, one class each."""
+
+    shape: tuple[Side, ...] = Field(
+        min_length=1,
+        max_length=2,
+        description="Of a recording: rows and columns of a scan, or the samples of a signal.",
+    )
+    most: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        description=(
+            "How many recordings of a patient the model sees; of more, so many that are evenly spaced over "
+            "the record."
+        )
+    )
+    centre: Exact = Field(description="What is taken from every value, from public knowledge.")
+    scale: Exact = Field(gt=0, description="What the rest is divided by; the result is cut at +-8.")
+    classes: tuple[Code, ...] = Field(
+        min_length=2,
+        max_length=1000,
+        description=(
+            "The codes that a recording can have, in the order of the model's outputs; one with another code "
+            "has no label."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes holds a code twice")
+        if self.most * self.width > MOST_NUMBERS:
+            raise ValueError(
+                f"most recordings of this shape are more than {MOST_NUMBERS:,} numbers a patient"
+            )
+        return self
+
+    @property
+    def width(self) -> int:
+        """The numbers of one recording."""
+        return prod(self.shape)
+
+
+Seen = Vocabulary | Features | Recordings
+"""What a model sees of a patient."""
+
+
 class EventTransformer(Record):
     """A decoder-only transformer over the tokens of a vocabulary."""
 
@@ -162,6 +215,66 @@ class LogisticRegression(Record):
         return inputs + 1
 
 
+KERNEL: Final = 3
+"""The pixels that a convolution of a `ScanNet` spans, in rows and in columns."""
+
+REACH: Final = 5
+"""The samples that a convolution of a `BeatNet` spans."""
+
+GROUP: Final = 4
+"""The channels of a `ScanNet` that are normalised together."""
+
+
+class ScanNet(Record):
+    """A small residual convolutional network over scans, each channel normalised with others of its scan."""
+
+    name: Literal["scan-net"] = Field(
+        description="A small residual convolutional network over scans, with group normalisation."
+    )
+    widths: tuple[Annotated[int, Field(ge=GROUP, le=512, multiple_of=GROUP)], ...] = Field(
+        min_length=1,
+        max_length=5,
+        description="The channels of its blocks, multiples of 4; each block halves rows and columns.",
+    )
+    seed: Seed = Field(description="Of the first weights, which are public.")
+
+    def weights(self, recordings: Recordings) -> int:
+        """Return how many weights the model has: a first convolution, the blocks, the last norm, the head."""
+        area, first, last = KERNEL**2, self.widths[0], self.widths[-1]
+        blocks = sum(
+            2 * wide + wide * out * area + 2 * out + out * out * area + wide * out
+            for wide, out in pairwise((first, *self.widths))
+        )
+        return first * area + blocks + 2 * last + (last + 1) * len(recordings.classes)
+
+
+class BeatNet(Record):
+    """A convolutional network over a signal: strides in the place of maxima, and no normalisation."""
+
+    name: Literal["beat-net"] = Field(
+        description="A convolutional network over a signal, of strided convolutions and one linear layer."
+    )
+    widths: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(
+        min_length=1,
+        max_length=8,
+        description="The channels of its convolutions; each halves the samples.",
+    )
+    activation: Literal["gelu", "square"] = Field(
+        description="After each convolution: gelu, or the square, which can be computed on encrypted numbers."
+    )
+    seed: Seed = Field(description="Of the first weights, which are public.")
+
+    def weights(self, recordings: Recordings) -> int:
+        """Return how many weights the model has: the convolutions, and one linear layer on all they leave."""
+        convolutions = sum((wide * REACH + 1) * out for wide, out in pairwise((1, *self.widths)))
+        return convolutions + (self.flattened(recordings) + 1) * len(recordings.classes)
+
+    def flattened(self, recordings: Recordings) -> int:
+        """Return how many numbers the convolutions leave of one recording."""
+        halvings: int = 2 ** len(self.widths)
+        return self.widths[-1] * -(-recordings.width // halvings)
+
+
 class ExtensionModel(Record):
     """A model that an extension brings."""
 
@@ -173,8 +286,11 @@ class ExtensionModel(Record):
 Classifier = TabularNet | LogisticRegression
 """The models that see a row of features."""
 
+Recogniser = ScanNet | BeatNet
+"""The models that see recordings."""
 
-_BUILT_IN = ("event-transformer", "tabular-net", "logistic-regression")
+
+_BUILT_IN = ("event-transformer", "tabular-net", "logistic-regression", "scan-net", "beat-net")
 
 
 def _kind(value: object) -> str:
@@ -186,7 +302,45 @@ Architecture = Annotated[
     Annotated[EventTransformer, Tag("event-transformer")]
     | Annotated[TabularNet, Tag("tabular-net")]
     | Annotated[LogisticRegression, Tag("logistic-regression")]
+    | Annotated[ScanNet, Tag("scan-net")]
+    | Annotated[BeatNet, Tag("beat-net")]
     | Annotated[ExtensionModel, Tag("extension")],
     Discriminator(_kind),
 ]
 """A model's shape: one that oathbound has, or one that an extension of the study brings."""
+
+
+def sees(model: Architecture) -> str:
+    """Return what a model can see, in words."""
+    match model:
+        case EventTransformer():
+            return "a vocabulary"
+        case TabularNet() | LogisticRegression():
+            return "features"
+        case ScanNet():
+            return "recordings of rows and columns"
+        case BeatNet():
+            return "recordings of samples"
+    return "one of a vocabulary, features and recordings"
+
+
+def fits(model: Architecture, seen: Seen) -> bool:
+    """Return whether a model can see that; what an extension's can, its own code says."""
+    match model, seen:
+        case (EventTransformer(), Vocabulary()) | (TabularNet() | LogisticRegression(), Features()):
+            return True
+        case (ScanNet(), Recordings(shape=(_, _))) | (BeatNet(), Recordings(shape=(_,))):
+            return True
+    return isinstance(model, ExtensionModel)
+
+
+def weights_of(model: Architecture, seen: Seen) -> int | None:
+    """Return how many weights a model has that sees that; None for an extension's."""
+    match model, seen:
+        case EventTransformer(), Vocabulary():
+            return model.weights(seen.size)
+        case TabularNet() | LogisticRegression(), Features():
+            return model.weights(seen.width)
+        case ScanNet() | BeatNet(), Recordings():
+            return model.weights(seen)
+    return None

@@ -14,11 +14,15 @@ from oathbound.core.canonical import digest_of
 from oathbound.core.record import Digest, Exact, Name, Record, Text
 from oathbound.core.shape import (
     Architecture,
-    EventTransformer,
     ExtensionModel,
     Features,
     Positive,
+    Recordings,
+    Seen,
     Vocabulary,
+    fits,
+    sees,
+    weights_of,
 )
 
 Purpose = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
@@ -246,6 +250,9 @@ class Policy(Record):
     )
     vocabulary: Vocabulary | None = Field(default=None, description="What a sequence model sees.")
     features: Features | None = Field(default=None, description="What a classifier sees.")
+    recordings: Recordings | None = Field(
+        default=None, description="What a model of scans, or of signals, sees."
+    )
     model: Architecture = Field(description="The model's kind and shape.")
     training: Training = Field(description="The plan of training.")
     audit: AuditPlan = Field(description="What is measured before release.")
@@ -297,16 +304,11 @@ class Policy(Record):
             )
 
     def _check_model(self) -> None:
-        if isinstance(self.model, ExtensionModel):
-            if self.extension("models", self.model.name) is None:
-                raise ValueError(f"no model is called {self.model.name}, and extensions names none")
-            if (self.vocabulary is None) == (self.features is None):
-                raise ValueError(f"{self.model.name} sees a vocabulary or features: one of them")
-        elif isinstance(self.model, EventTransformer):
-            if self.vocabulary is None or self.features is not None:
-                raise ValueError(f"{self.model.name} sees a vocabulary, and no features")
-        elif self.features is None or self.vocabulary is not None:
-            raise ValueError(f"{self.model.name} sees features, and no vocabulary")
+        if isinstance(self.model, ExtensionModel) and self.extension("models", self.model.name) is None:
+            raise ValueError(f"no model is called {self.model.name}, and extensions names none")
+        listed = [seen for seen in (self.vocabulary, self.features, self.recordings) if seen is not None]
+        if len(listed) != 1 or not fits(self.model, listed[0]):
+            raise ValueError(f"{self.model.name} sees {sees(self.model)}, and nothing else")
 
     def _check_sensitive(self) -> None:
         sensitive = self.audit.sensitive
@@ -334,12 +336,14 @@ class Policy(Record):
         return digest_of(self.plain())
 
     @property
+    def seen(self) -> Seen:
+        """What the model sees of a patient."""
+        return next(seen for seen in (self.vocabulary, self.features, self.recordings) if seen is not None)
+
+    @property
     def weights(self) -> int | None:
         """How many weights the model has; None for an extension's, which only its own code knows."""
-        if isinstance(self.model, ExtensionModel):
-            return None
-        size = self.vocabulary.size if self.vocabulary else self.features.width if self.features else 0
-        return self.model.weights(size)
+        return weights_of(self.model, self.seen)
 
     def site(self, name: str) -> Member | None:
         """Return the site of that name, or None."""

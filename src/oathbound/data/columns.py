@@ -18,6 +18,9 @@ from oathbound.data.source import ColumnSource, Source
 MOST_EVENTS: Final = 2**20
 """`pieces` ends a piece with the patient that reaches this many events: arrays then stay small."""
 
+MOST_FRAME_BYTES: Final = 2**26
+"""And with the patient that reaches so many bytes of recordings."""
+
 _PATIENTS: Final = 1000
 """Patients of a source without columns that are turned into columns at once."""
 
@@ -55,6 +58,9 @@ def of_frame(frame: pl.DataFrame, codes: Sequence[str]) -> Columns:
 def of_patients(patients: Iterable[Patient]) -> Columns:
     """Return the columns of patients who come by id."""
     events = [(patient.subject_id, event) for patient in patients for event in patient.events]
+    frames = [event.frame for _, event in events if event.frame is not None]
+    if frames and (len(frames) < len(events) or len({(frame.shape, frame.dtype) for frame in frames}) > 1):
+        raise WrongInput("events carry recordings of one shape and type, or none does")
     codes = {code: place for place, code in enumerate(sorted({event.code for _, event in events}))}
     return Columns(
         subject=np.array([subject for subject, _ in events], dtype=np.int64),
@@ -64,6 +70,7 @@ def of_patients(patients: Iterable[Patient]) -> Columns:
             [np.nan if event.value is None else event.value for _, event in events], dtype=np.float64
         ),
         codes=tuple(codes),
+        frames=np.stack(frames) if frames else None,
     )
 
 
@@ -74,10 +81,14 @@ def patients_of(columns: Columns) -> Iterator[Patient]:
         rows = slice(start, end)
         times, values = columns.time[rows].tolist(), columns.value[rows].tolist()
         codes = (columns.codes[place] for place in columns.code[rows].tolist())
-        events = zip(times, codes, values, strict=True)
+        frames = [None] * len(times) if columns.frames is None else columns.frames[rows]
+        events = zip(times, codes, values, frames, strict=True)
         yield Patient(
             subject,
-            tuple(Event(time, code, None if isnan(value) else value) for time, code, value in events),
+            tuple(
+                Event(time, code, None if isnan(value) else value, frame)
+                for time, code, value, frame in events
+            ),
         )
 
 
@@ -99,9 +110,11 @@ def of_subjects(columns: Columns, subjects: frozenset[int]) -> Columns:
 def pieces(columns: Columns) -> Iterator[Columns]:
     """Yield the same patients, a piece at a time: views, not copies."""
     _, bounds = _bounds(columns)
-    start = 0
+    start, most = 0, MOST_EVENTS
+    if columns.frames is not None:
+        most = min(most, max(MOST_FRAME_BYTES // columns.frames[:1].nbytes, 1))
     while start < bounds[-1]:
-        end = bounds[np.searchsorted(bounds, min(start + MOST_EVENTS, bounds[-1]))]
+        end = bounds[np.searchsorted(bounds, min(start + most, bounds[-1]))]
         yield _taken(columns, slice(start, end))
         start = end
 
@@ -109,8 +122,9 @@ def pieces(columns: Columns) -> Iterator[Columns]:
 def copies(read: Callable[[frozenset[int]], Iterable[Columns]], subjects: frozenset[int]) -> frozenset[int]:
     """Return those of `subjects` whose events, in any order, equal those of one with a smaller id.
 
-    `read` gives their columns, whose places of codes must be those of one table. Sums of 64-bit hashes
-    propose; the SHA-256 of the whole record, its events sorted, decides. Keeps 16 bytes a patient.
+    Events with frames are equal where their frames are, too. `read` gives their columns, whose places of
+    codes must be those of one table. Sums of 64-bit hashes propose; the SHA-256 of the whole record, its
+    events sorted, decides. Keeps 16 bytes a patient.
     """
     proposed = [(_bounds(columns)[0], _sums(columns)) for columns in read(subjects)]
     if not proposed:
@@ -159,6 +173,8 @@ def _sums(columns: Columns) -> NDArray[np.uint64]:
     mixed = columns.time.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= columns.code.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03)
     mixed += _bits(columns.value) * np.uint64(0x8CB92BA72F3D8DD7)
+    if columns.frames is not None:
+        mixed ^= _prints(columns)[:, 0]
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
@@ -171,8 +187,20 @@ def _digests(columns: Columns) -> Iterator[tuple[int, bytes]]:
     records["time"] = columns.time.view(np.int64)
     records["code"] = columns.code
     records["value"] = _bits(columns.value)
-    order = np.lexsort((records["value"], records["code"], records["time"], columns.subject))
-    records = records[order]
+    prints = _prints(columns)
+    order = np.lexsort((*prints.T, records["value"], records["code"], records["time"], columns.subject))
+    records, prints = records[order], prints[order]
     subjects, bounds = _bounds(columns)
     for subject, (start, end) in zip(subjects.tolist(), pairwise(bounds), strict=True):
-        yield subject, hashlib.sha256(records[start:end].tobytes()).digest()
+        record = hashlib.sha256(records[start:end].tobytes())
+        record.update(prints[start:end].tobytes())
+        yield subject, record.digest()
+
+
+def _prints(columns: Columns) -> NDArray[np.uint64]:
+    """Return the SHA-256 of each event's frame as four numbers; none each, where there are no frames."""
+    if columns.frames is None:
+        return np.zeros((len(columns.subject), 0), dtype=np.uint64)
+    # adding zero makes the two zeros of floats one
+    prints = b"".join(hashlib.sha256((frame + 0).tobytes()).digest() for frame in columns.frames)
+    return np.frombuffer(prints, dtype=np.uint64).reshape(-1, 4)

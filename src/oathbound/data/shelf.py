@@ -18,7 +18,7 @@ from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.patient import Columns, Patient
 from oathbound.data.columns import patients_of
 
-_EVENT: Final = np.dtype([("time", "<i8"), ("code", "<u4"), ("value", "<f8")])
+_EVENT: Final = [("time", "<i8"), ("code", "<u4"), ("value", "<f8")]
 _AT_ONCE: Final = 256
 """Patients that a walk along the shelf takes down together."""
 
@@ -33,30 +33,41 @@ class _File:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shelf(Sequence[Patient]):
-    """Patients by ascending id. `start` and `events`: where each one's events begin in the file, how many."""
+    """Patients by ascending id. `start` and `events`: where each one's events begin in the file, how many.
+
+    `kind` is what an event is there: with the frame that was recorded at it, in a source of these.
+    """
 
     ids: NDArray[np.int64]
     start: NDArray[np.int64] = field(repr=False)
     events: NDArray[np.int64] = field(repr=False)
     codes: tuple[str, ...] = field(repr=False)
+    kind: np.dtype[np.void] = field(repr=False)
     file: _File = field(repr=False)
 
     @classmethod
     def of(cls, pieces: Iterable[Columns], folder: Path) -> Self:
         """Put patients on a shelf in `folder`; `Unavailable` where there is no room for them.
 
-        Raises `WrongInput` where two of them have one id.
+        Raises `WrongInput` where two of them have one id, or recordings are not all of one shape.
         """
         ids, events = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
         codes: dict[str, int] = {}
+        kind = None
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
                 for columns in pieces:
+                    if kind is None:
+                        kind = _kind(columns)
+                    if kind != _kind(columns):
+                        raise WrongInput("the source's recordings are not all of one shape")
                     places = [codes.setdefault(code, len(codes)) for code in columns.codes]
-                    rows = np.empty(len(columns.subject), dtype=_EVENT)
+                    rows = np.empty(len(columns.subject), dtype=kind)
                     rows["time"] = columns.time.view(np.int64)
                     rows["code"] = np.array(places, dtype=np.uint32)[columns.code]
                     rows["value"] = columns.value
+                    if columns.frames is not None:
+                        rows["frame"] = columns.frames
                     file.write(rows.tobytes())
                     subjects, counts = np.unique(columns.subject, return_counts=True)
                     ids.append(subjects)
@@ -73,11 +84,13 @@ class Shelf(Sequence[Patient]):
         if (np.diff(subject[order]) == 0).any():
             raise WrongInput("two records have one subject_id", hint="a patient's events are in one file")
         start = np.cumsum(count) - count
-        return cls(subject[order], start[order], count[order], tuple(codes), kept)
+        return cls(subject[order], start[order], count[order], tuple(codes), kind or np.dtype(_EVENT), kept)
 
     def part(self, kept: NDArray[np.bool_]) -> Self:
         """Return the patients at the places where `kept`, shape (patients,), is true; the file is shared."""
-        return type(self)(self.ids[kept], self.start[kept], self.events[kept], self.codes, self.file)
+        return type(self)(
+            self.ids[kept], self.start[kept], self.events[kept], self.codes, self.kind, self.file
+        )
 
     def those(self, ids: Iterable[int]) -> Self:
         """Return the patients of these ids, as far as they are here."""
@@ -102,13 +115,25 @@ class Shelf(Sequence[Patient]):
             yield from self[first : first + _AT_ONCE]
 
     def _taken(self, places: Sequence[int]) -> Iterator[Patient]:
+        size = self.kind.itemsize
         for place in places:
             count = int(self.events[place])
-            data = os.pread(
-                self.file.descriptor, count * _EVENT.itemsize, int(self.start[place]) * _EVENT.itemsize
-            )
-            rows = np.frombuffer(data, dtype=_EVENT)
-            subject = np.full(count, self.ids[place])
+            data = os.pread(self.file.descriptor, count * size, int(self.start[place]) * size)
+            rows = np.frombuffer(data, dtype=self.kind)
             yield from patients_of(
-                Columns(subject, rows["time"].view("datetime64[us]"), rows["code"], rows["value"], self.codes)
+                Columns(
+                    subject=np.full(count, self.ids[place]),
+                    time=rows["time"].view("datetime64[us]"),
+                    code=rows["code"],
+                    value=rows["value"],
+                    codes=self.codes,
+                    frames=rows["frame"] if "frame" in (self.kind.names or ()) else None,
+                )
             )
+
+
+def _kind(columns: Columns) -> np.dtype[np.void]:
+    """Return what an event is in the file."""
+    if columns.frames is None:
+        return np.dtype(_EVENT)
+    return np.dtype([*_EVENT, ("frame", columns.frames.dtype.newbyteorder("<"), columns.frames.shape[1:])])

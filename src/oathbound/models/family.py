@@ -11,16 +11,25 @@ from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.patient import Columns, Patient
 from oathbound.core.shape import (
     Architecture,
+    BeatNet,
     Classifier,
     EventTransformer,
     ExtensionModel,
     Features,
+    LogisticRegression,
+    Recordings,
+    ScanNet,
+    Seen,
+    TabularNet,
     Vocabulary,
+    fits,
+    sees,
 )
 from oathbound.core.study import Policy
-from oathbound.models import tabular, transformer
+from oathbound.models import convolutional, tabular, transformer
 from oathbound.models.features import FeatureEncoder
 from oathbound.models.model import Model, Rows
+from oathbound.models.recordings import RecordingEncoder
 from oathbound.models.tokenizer import Tokenizer
 
 
@@ -28,13 +37,13 @@ class Encoder(Protocol):
     """Turns records into what a model sees, one row a patient, by public rules."""
 
     @property
-    def seen(self) -> Vocabulary | Features:
+    def seen(self) -> Seen:
         """What it makes rows of, as the policy lists it."""
         ...
 
     @property
     def size(self) -> int:
-        """The tokens of the vocabulary, or the features of a row."""
+        """The tokens of the vocabulary, or the numbers that the model sees of a patient."""
         ...
 
     def encode_all(self, patients: Sequence[Patient]) -> Rows:
@@ -84,7 +93,7 @@ class Family:
     encoder: Encoder
 
 
-Maker = Callable[[ExtensionModel, Vocabulary | Features], Family]
+Maker = Callable[[ExtensionModel, Seen], Family]
 """How an extension makes its model, with its first weights, and the encoder of what the policy lists."""
 
 
@@ -93,33 +102,42 @@ def family_of(policy: Policy) -> Family:
 
     Not one that an extension brings: see `workflow.families`.
     """
-    architecture = policy.model
-    encoder = encoder_of(architecture, policy.vocabulary or policy.features)
-    if isinstance(architecture, EventTransformer):
-        return Family(transformer.build(architecture, encoder.size), encoder)
-    return Family(tabular.build(_built_in(architecture), encoder.size), encoder)
+    return Family(_built(policy.model, policy.seen), encoder_of(policy.model, policy.seen))
 
 
-def encoder_of(architecture: Architecture, seen: Vocabulary | Features | None) -> Encoder:
+def encoder_of(architecture: Architecture, seen: Seen | None) -> Encoder:
     """Return the encoder of an architecture; `WrongInput` where it sees something else."""
     if isinstance(architecture, EventTransformer) and isinstance(seen, Vocabulary):
         return Sequences(Tokenizer(seen), architecture.length)
     if isinstance(architecture, Classifier) and isinstance(seen, Features):
         return FeatureEncoder(seen)
-    raise WrongInput(
-        f"{architecture.name} does not see what is listed",
-        hint="event-transformer sees a vocabulary; tabular-net and logistic-regression see features",
-    )
+    if isinstance(seen, Recordings) and fits(architecture, seen):
+        return RecordingEncoder(seen)
+    raise WrongInput(f"{architecture.name} does not see what is listed", hint=f"it sees {sees(architecture)}")
 
 
-def unfilled(architecture: Architecture, size: int) -> Model:
+def _built(architecture: Architecture, seen: Seen) -> Model:
+    match architecture, seen:
+        case EventTransformer(), Vocabulary():
+            return transformer.build(architecture, seen.size)
+        case TabularNet() | LogisticRegression(), Features():
+            return tabular.build(architecture, seen.width)
+        case ScanNet() | BeatNet(), Recordings():
+            return convolutional.build(architecture, seen)
+    raise _unknown(architecture)
+
+
+def unfilled(architecture: Architecture, seen: Seen) -> Model:
     """Return a model of that architecture whose weights are still to be loaded."""
-    if isinstance(architecture, EventTransformer):
-        return transformer.EventTransformer(architecture, size)
-    return tabular.Classifier(_built_in(architecture), size)
+    match architecture, seen:
+        case EventTransformer(), Vocabulary():
+            return transformer.EventTransformer(architecture, seen.size)
+        case TabularNet() | LogisticRegression(), Features():
+            return tabular.Classifier(architecture, seen.width)
+        case ScanNet() | BeatNet(), Recordings():
+            return convolutional.unfilled(architecture, seen)
+    raise _unknown(architecture)
 
 
-def _built_in(architecture: Classifier | ExtensionModel) -> Classifier:
-    if isinstance(architecture, ExtensionModel):
-        raise Unavailable(f"this version of oathbound has no model {architecture.name}")
-    return architecture
+def _unknown(architecture: Architecture) -> Unavailable:
+    return Unavailable(f"this version of oathbound has no model {architecture.name}")

@@ -16,7 +16,16 @@ from safetensors import SafetensorError
 from oathbound.core.canonical import MAX_JSON_BYTES, canonical, digest, digest_of, from_canonical
 from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.core.record import Record
-from oathbound.core.shape import Architecture, EventTransformer, ExtensionModel, Features, Vocabulary
+from oathbound.core.shape import (
+    Architecture,
+    Classifier,
+    EventTransformer,
+    ExtensionModel,
+    Features,
+    Recordings,
+    Seen,
+    Vocabulary,
+)
 from oathbound.evidence.durable import make_folder, synchronise
 from oathbound.models.family import Encoder, Family, Maker, encoder_of, unfilled
 from oathbound.models.model import Model
@@ -25,8 +34,14 @@ WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 VOCABULARY: Final = "vocabulary.json"
 FEATURES: Final = "features.json"
+RECORDINGS: Final = "recordings.json"
 LINEAGE: Final = "lineage.json"
 
+_NAMES: Final[Mapping[type[Seen], str]] = {
+    Vocabulary: VOCABULARY,
+    Features: FEATURES,
+    Recordings: RECORDINGS,
+}
 _MAX_HEADER: Final = 1024 * 1024
 _FLOAT32: Final = 4
 
@@ -51,7 +66,7 @@ class LoadedModel:
 def write_model(
     path: Path,
     model: Model,
-    seen: Vocabulary | Features,
+    seen: Seen,
     *,
     lineage: Mapping[str, Any] | None = None,
 ) -> str:
@@ -65,7 +80,7 @@ def write_model(
     files = {
         WEIGHTS: safetensors.torch.save(weights),
         CONFIG: canonical(config.plain()),
-        VOCABULARY if isinstance(seen, Vocabulary) else FEATURES: canonical(seen.plain()),
+        _NAMES[type(seen)]: canonical(seen.plain()),
     }
     if lineage is not None:
         files[LINEAGE] = canonical(dict(lineage))
@@ -87,7 +102,8 @@ def read_model(path: Path, make: Maker | None = None) -> LoadedModel:
     """
     files = {CONFIG: _read(path / CONFIG, MAX_JSON_BYTES)}
     config = Config.parse(_mapping(files[CONFIG], CONFIG), what=CONFIG)
-    kind, name = (Vocabulary, VOCABULARY) if _of_events(config.architecture, path) else (Features, FEATURES)
+    kind = _kind(config.architecture, path)
+    name = _NAMES[kind]
     files[name] = _read(path / name, MAX_JSON_BYTES)
     seen = kind.parse(_mapping(files[name], name), what=name)
     lineage = None
@@ -102,19 +118,21 @@ def read_model(path: Path, make: Maker | None = None) -> LoadedModel:
     return LoadedModel(family.model, family.encoder, lineage, _digest(files))
 
 
-def _of_events(architecture: Architecture, path: Path) -> bool:
-    """Return whether a model sees a vocabulary; of an extension's the folder says it."""
+def _kind(architecture: Architecture, path: Path) -> type[Seen]:
+    """Return what a model sees; of an extension's the folder says it."""
     if isinstance(architecture, ExtensionModel):
-        return (path / VOCABULARY).exists()
-    return isinstance(architecture, EventTransformer)
+        return next((kind for kind, name in _NAMES.items() if (path / name).exists()), Features)
+    if isinstance(architecture, EventTransformer):
+        return Vocabulary
+    return Features if isinstance(architecture, Classifier) else Recordings
 
 
-def _unfilled(architecture: Architecture, seen: Vocabulary | Features, make: Maker | None) -> Family:
+def _unfilled(architecture: Architecture, seen: Seen, make: Maker | None) -> Family:
     """Return a model whose weights are still to be loaded; one of oathbound's takes no memory for them."""
     if not isinstance(architecture, ExtensionModel):
         encoder = encoder_of(architecture, seen)
         with torch.device("meta"):
-            return Family(unfilled(architecture, encoder.size), encoder)
+            return Family(unfilled(architecture, seen), encoder)
     if make is None:
         raise Unavailable(
             f"the model {architecture.name} is an extension's, and only a study that pins it can run it"

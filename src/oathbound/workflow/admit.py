@@ -8,9 +8,11 @@ from oathbound.core.study import Policy
 from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
 from oathbound.data.columns import columns_of
 from oathbound.data.disclosure import rounded
+from oathbound.data.source import Source
 from oathbound.data.store import SiteStore
 from oathbound.evidence.predicates import Admission, Exclusion, Missing, Oath, Roots
 from oathbound.models.features import count_missing
+from oathbound.models.recordings import count_unlabelled
 from oathbound.workflow.folders import SiteFolder, StudyFolder
 from oathbound.workflow.notary import state, stated, stated_by
 from oathbound.workflow.records import source_of
@@ -66,7 +68,6 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         policy.study, policy.digest, {part: drawn.cohort.part(part) for part in PARTS}, as_of=now
     )
     described = source.describe()
-    missing = count_missing(policy.features, columns_of(source, drawn.cohort)) if policy.features else {}
     excluded = tuple(
         Exclusion(reason=reason, patients=count) for reason, count in drawn.tally.rounded().items()
     )
@@ -81,10 +82,7 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         unreadable_consents=rounded(consents.quarantined),
         rows_of_nobody=described.dropped.rows,
         absent_numbers=described.dropped.numbers,
-        missing=tuple(
-            Missing(code=code, coded_as=coded_as, patients=rounded(count))
-            for (code, coded_as), count in missing.items()
-        ),
+        missing=_missing(policy, source, drawn.cohort),
         excluded=excluded,
         members=rounded(len(drawn.cohort.members)) or 0,
         held_out=rounded(len(drawn.cohort.held_out)) or 0,
@@ -96,6 +94,19 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
                 for part in PARTS
             }
         ),
+    )
+
+
+def _missing(policy: Policy, source: Source, cohort: Cohort) -> tuple[Missing, ...]:
+    """Return how many of the admitted have a value that means "not measured", or nothing to learn from."""
+    records = columns_of(source, cohort)
+    if policy.recordings:
+        unlabelled = count_unlabelled(policy.recordings, records)
+        return (Missing(code="recording of a class that is listed", patients=rounded(unlabelled)),)
+    counts = count_missing(policy.features, records) if policy.features else {}
+    return tuple(
+        Missing(code=code, coded_as=coded_as, patients=rounded(count))
+        for (code, coded_as), count in counts.items()
     )
 
 

@@ -17,7 +17,7 @@ from oathbound.workflow.rounds import use_of
 class Price:
     """What a study will cost. `epsilon` is that of all attempts, None where no bound holds.
 
-    `tokens` are those of the vocabulary; of a classifier, the features of a row.
+    `tokens` are those of the vocabulary; of a classifier, the numbers that it sees of a patient.
     """
 
     weights: int

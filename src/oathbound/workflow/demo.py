@@ -55,6 +55,12 @@ COHORTS = {
         sites={name: {"site": name} for name in ("cleveland", "hungary", "switzerland", "va")},
         templates="demo-heart",
     ),
+    "nodules": People(
+        told="outlines of 875 real people's lung nodules (LIDC-IDRI), on simulated sites by slice thickness",
+        source="nodules",
+        sites={name: {"site": name} for name in ("slices-1-25", "slices-2-5", "slices-other")},
+        templates="demo-nodules",
+    ),
 }
 """The cohorts of the demo; the first is the usual one."""
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from oathbound.core.errors import NotAcceptable
-from oathbound.core.shape import ExtensionModel, Features, Vocabulary
+from oathbound.core.shape import ExtensionModel, Seen
 from oathbound.core.study import Policy
 from oathbound.models import family, folder
 from oathbound.models.family import Family
@@ -16,11 +16,10 @@ def family_of(policy: Policy) -> Family:
 
     Raises what `extensions.load` raises where an extension should bring them.
     """
-    seen = policy.vocabulary or policy.features
-    if not isinstance(policy.model, ExtensionModel) or seen is None:
+    if not isinstance(policy.model, ExtensionModel):
         return family.family_of(policy)
     make: family.Maker = load(policy, "models", policy.model.name)
-    return make(policy.model, seen)
+    return make(policy.model, policy.seen)
 
 
 def read_model(path: Path, policy: Policy) -> LoadedModel:
@@ -29,8 +28,8 @@ def read_model(path: Path, policy: Policy) -> LoadedModel:
     Raises what `models.folder.read_model` and `extensions.load` raise.
     """
 
-    def make(architecture: ExtensionModel, seen: Vocabulary | Features) -> Family:
-        if (architecture, seen) != (policy.model, policy.vocabulary or policy.features):
+    def make(architecture: ExtensionModel, seen: Seen) -> Family:
+        if (architecture, seen) != (policy.model, policy.seen):
             raise NotAcceptable(f"{path} is not a model of this study")
         return family_of(policy)
 

@@ -43,7 +43,7 @@ class RecordsAt(Record):
     source: Name = Field(
         description=(
             "The kind of source: meds, a folder in the MEDS layout; table, a file whose rows are patients; "
-            "nafld and heart, the cohorts of the demos."
+            "nafld, heart and nodules, the cohorts of the demos."
         )
     )
     options: dict[str, str] = Field(

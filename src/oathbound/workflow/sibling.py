@@ -23,7 +23,7 @@ from oathbound.core.canonical import digest
 from oathbound.core.errors import ProtocolRefused
 from oathbound.core.one_run import delta_of
 from oathbound.core.patient import Patient
-from oathbound.core.shape import Features, Vocabulary
+from oathbound.core.shape import Seen
 from oathbound.core.study import Policy
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.ring import check_headroom
@@ -52,9 +52,9 @@ class Siblings:
         return delta_of(self.policy)
 
     @property
-    def seen(self) -> Vocabulary | Features:
+    def seen(self) -> Seen:
         """What the model sees of a patient."""
-        return family_of(self.policy).encoder.seen
+        return self.policy.seen
 
     def untrained(self) -> Target:
         """Return the model with its first weights."""
@@ -124,7 +124,7 @@ def _trainer(name: str, plan: Plan, family: Family, rows: Rows) -> Trainer:
         plan=plan,
         last_step=plan.training.steps,
         model=family.model,
-        sampler=Members(rows),
+        sampler=Members(rows, np.arange(len(rows))),
         ledger=_Uncharged(),
         noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
     )

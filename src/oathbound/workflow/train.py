@@ -62,13 +62,14 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """What the model sees of one site's members, one row each: a `PatientSampler`."""
+    """What the model sees of one site's members, at their `places` among the `rows`: a `PatientSampler`."""
 
     rows: Rows
+    places: NDArray[np.int64]
 
     def sample(self, rate: Decimal) -> Rows:
-        """Return the rows of the members whose coin came up."""
-        return self.rows[bernoulli(rate, len(self.rows))]
+        """Return the rows of the members whose coin came up; no others are read."""
+        return self.rows[self.places[bernoulli(rate, len(self.places))]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +293,9 @@ class _Rows:
     subjects: NDArray[np.int64]
     rows: Rows
 
-    def of(self, subjects: frozenset[int]) -> Rows:
-        """Return the rows of some of them."""
-        return self.rows[np.isin(self.subjects, sorted(subjects))]
+    def of(self, subjects: frozenset[int]) -> Members:
+        """Return some of them."""
+        return Members(self.rows, np.flatnonzero(np.isin(self.subjects, sorted(subjects))))
 
 
 def _reserved(session: _Session, site: SiteFolder, store: SiteStore) -> _Rows:
@@ -308,7 +309,7 @@ def _reserved(session: _Session, site: SiteFolder, store: SiteStore) -> _Rows:
     else:
         limit = site.file.budget
         store.reserve(policy.study, policy.budget.epsilon, policy.budget.delta, limit.epsilon, limit.delta)
-    rows = rows_of(source_of(site, policy), cohort, cohort.members, family_of(policy).encoder)
+    rows = rows_of(source_of(site, policy), cohort, cohort.members, family_of(policy).encoder, site.path)
     return _Rows(np.array(sorted(cohort.members), dtype=np.int64), rows)
 
 
@@ -331,7 +332,7 @@ def _trainer(
         plan=plan,
         last_step=last_step,
         model=family_of(policy).model,
-        sampler=Members(rows.of(gathered.members[name])),
+        sampler=rows.of(gathered.members[name]),
         ledger=store.ledger(policy.study, policy.training.attempts),
         noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
     )

@@ -80,7 +80,7 @@ def test_a_table_of_71_518_patients_is_admitted_and_trained_on(tmp_path):
     site = study.site("one")
     with SiteStore.open(site.state) as store:
         cohort = store.cohort(study.policy.study)
-    rows = rows_of(source_of(site), cohort, cohort.held_out, loaded.encoder)
+    rows = rows_of(source_of(site), cohort, cohort.held_out, loaded.encoder, site.path)
     assert rows.shape == (len(cohort.held_out), 10 + 2 * 5 + 1)
     assert rows[:, -1].mean() == pytest.approx(0.09, abs=0.02)  # readmitted within 30 days
     assert losses(loaded.model, rows) < losses(family_of(study.policy).model, rows) - 0.05

@@ -139,5 +139,5 @@ def test_a_regions_tokens_are_those_of_its_patients(study):
     members.sort(key=lambda patient: patient.subject_id)
     assert len(members) > 50
     assert np.array_equal(
-        rows_of(source_of(site), cohort, cohort.members, encoder), encoder.encode_all(members)
+        rows_of(source_of(site), cohort, cohort.members, encoder, site.path), encoder.encode_all(members)
     )

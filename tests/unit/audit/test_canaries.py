@@ -13,7 +13,7 @@ from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan, CanaryPlan
 from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
 from oathbound.core.patient import Event, Patient
-from oathbound.core.shape import Features, Vocabulary
+from oathbound.core.shape import Features, Recordings, Vocabulary
 from oathbound.models.features import FeatureEncoder
 from oathbound.models.tokenizer import Tokenizer
 
@@ -180,3 +180,14 @@ def test_a_plan_guesses_an_even_number_of_those_that_it_plants(counts):
     facts = dict(zip(("planted", "guesses"), counts, strict=True))
     with pytest.raises(WrongInput):
         CanaryPlan.parse(facts, what="canaries")
+
+
+def test_a_recording_is_noise_of_any_class():
+    plain = {"shape": [3, 4], "most": 2, "centre": "10", "scale": "2", "classes": ["a", "b"]}
+    drawn = draw(Recordings.parse(plain, what="recordings"), 100)
+    assert {len(patient.events) for patient in drawn} == {1}
+    assert {patient.events[0].code for patient in drawn} == {"a", "b"}
+    frames = np.stack([patient.events[0].frame for patient in drawn])
+    assert frames.shape == (100, 3, 4)
+    assert set(np.unique(frames).tolist()) == {8.0, 12.0}
+    assert abs(frames.mean() - 10) < 0.3

@@ -79,29 +79,57 @@ VOCABULARY = {"codes": ["a", "b"], "edges": {}, "ages": [], "gaps": []}
 FEATURES = {"present": ["a"], "numbers": [], "label": {"code": "b"}}
 SEQUENCES = {"name": "event-transformer", "layers": 1, "width": 8, "heads": 1, "length": 8, "seed": 1}
 ROWS = {"name": "logistic-regression"}
+RECORDINGS = {"shape": [8, 8], "most": 2, "centre": "0", "scale": "1", "classes": ["a", "b"]}
+BEATS = RECORDINGS | {"shape": [64]}
+SCAN_NET = {"name": "scan-net", "widths": [4], "seed": 1}
+BEAT_NET = {"name": "beat-net", "widths": [2], "activation": "gelu", "seed": 1}
+KINDS = {
+    "event-transformer": (SEQUENCES, {"vocabulary": VOCABULARY}),
+    "logistic-regression": (ROWS, {"features": FEATURES}),
+    "scan-net": (SCAN_NET, {"recordings": RECORDINGS}),
+    "beat-net": (BEAT_NET, {"recordings": BEATS}),
+}
+NOTHING = {"vocabulary": None, "features": None, "recordings": None}
 AUDIT = {"alpha": "0.05", "minimum_patients": 20}
 SENSITIVE = {"name": "s", "codes": ["b"], "implied_by": [], "prompt_events": 1, "horizon": 1, "chains": 1}
 
 
-@pytest.mark.parametrize(
-    ("model", "vocabulary", "features"), [(SEQUENCES, VOCABULARY, None), (ROWS, None, FEATURES)]
-)
-def test_a_model_sees_what_its_kind_sees(model, vocabulary, features):
-    assert (
-        policy(model=model, vocabulary=vocabulary, features=features, audit=AUDIT).model.name == model["name"]
-    )
+@pytest.mark.parametrize("name", KINDS)
+def test_a_model_sees_what_its_kind_sees(name):
+    model, seen = KINDS[name]
+    parsed = policy(model=model, **NOTHING | seen, audit=AUDIT)
+    assert parsed.model.name == name
+    ((listed, plain),) = seen.items()
+    assert parsed.seen == getattr(parsed, listed)
+    assert parsed.seen.plain() == type(parsed.seen).parse(plain, what="seen").plain()
+    assert parsed.weights > 0
 
 
-@pytest.mark.parametrize("model", [SEQUENCES, ROWS])
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("other", [*KINDS, None])
 @pytest.mark.parametrize("both", [True, False])
-def test_a_model_sees_nothing_else(model, both):
-    with pytest.raises(WrongInput, match=r"sees (a vocabulary|features), and no"):
-        policy(
-            model=model,
-            vocabulary=VOCABULARY if both else None,
-            features=FEATURES if both else None,
-            audit=AUDIT,
-        )
+def test_a_model_sees_nothing_else(name, other, both):
+    model, seen = KINDS[name]
+    listed = ({} if other is None else KINDS[other][1]) | (seen if both else {})
+    if listed == seen:
+        return
+    with pytest.raises(WrongInput, match=r"sees (a vocabulary|features|recordings of .*), and nothing else"):
+        policy(model=model, **NOTHING | listed, audit=AUDIT)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        # 36 of the first convolution; 8 + 144 + 8 + 144 + 16 of the block; 8 of the norm; 10 of the head
+        (SCAN_NET, 374),
+        # (5 + 1) x 2 of the convolution; (2 x 32 + 1) x 2 of the head
+        (BEAT_NET, 142),
+        (BEAT_NET | {"widths": [2, 3]}, 12 + 33 + (3 * 16 + 1) * 2),
+    ],
+)
+def test_a_policy_counts_the_weights_of_what_sees_recordings(model, weights):
+    seen = RECORDINGS if model["name"] == "scan-net" else BEATS
+    assert policy(model=model, **NOTHING | {"recordings": seen}, audit=AUDIT).weights == weights
 
 
 @pytest.mark.parametrize("key", ["codes", "implied_by"])

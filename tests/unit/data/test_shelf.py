@@ -41,6 +41,33 @@ def test_they_come_down_as_they_were_by_id(shelf, tmp_path):
         shelf[5]
 
 
+def test_recordings_come_down_with_their_events(tmp_path):
+    rng = np.random.default_rng(1)
+    scans = [
+        Patient(
+            subject,
+            tuple(Event(None, code, None, rng.integers(256, size=(3, 4)).astype(np.uint8)) for code in codes),
+        )
+        for subject, codes in ((5, "ab"), (2, "b"), (9, "caa"))
+    ]
+    shelf = Shelf.of([of_patients(scans[2:]), of_patients(scans[:1]), of_patients(scans[1:2])], tmp_path)
+    assert list(shelf) == sorted(scans, key=lambda one: one.subject_id)
+    for got, put in zip(shelf, sorted(scans, key=lambda one: one.subject_id), strict=True):
+        for here, there in zip(got.events, put.events, strict=True):
+            assert here.frame.dtype == np.uint8
+            assert np.array_equal(here.frame, there.frame)
+
+
+@pytest.mark.parametrize("other", [np.zeros((4, 3), np.uint8), np.zeros((3, 4), np.float32), None])
+def test_recordings_of_another_kind_are_refused(other, tmp_path):
+    first, second = (
+        of_patients([Patient(subject, (Event(None, "a", None, frame),))])
+        for subject, frame in ((1, np.zeros((3, 4), np.uint8)), (2, other))
+    )
+    with pytest.raises(WrongInput, match="not all of one shape"):
+        Shelf.of([first, second], tmp_path)
+
+
 def test_parts_share_the_file(shelf):
     part = shelf.those([90, -5, 7])
     assert list(part) == [PEOPLE[0], PEOPLE[3]]

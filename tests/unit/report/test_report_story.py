@@ -120,6 +120,21 @@ def test_a_classifier_is_described(make, build, text_of):
     assert "none named: their disclosure was not measured" in text
 
 
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [(8, "by at most 8 recordings of a patient"), (1, "by at most 1 recording of a patient")],
+)
+def test_a_model_of_scans_is_described(most, said, make, build, text_of):
+    found = [each for each in build["harmless"]() if each.finding.test == "membership"]
+    classes = ["nodule//benign", "nodule//indeterminate", "nodule//malignant"]
+    seen = {"shape": [40, 30], "most": most, "centre": "0", "scale": "1", "classes": classes}
+    model = {"name": "scan-net", "widths": [4], "seed": 1}
+    changes = build["heart"] | {"features": None, "recordings": seen, "model": model}
+    text = text_of(make(found, changes=changes))
+    told = "scan-net: tells nodule//benign, nodule//indeterminate and nodule//malignant apart, "
+    assert f"{told}{said}, each of 40 \N{MULTIPLICATION SIGN} 30 values" in text
+
+
 @pytest.mark.parametrize("part", ["Before you rely on this", "What was promised"])
 def test_code_from_outside_is_named_before_the_details_and_in_the_promise(part, make, build, text_of):
     text = text_of(make(changes={"extensions": [build["extension"]]}))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.shape import ExtensionModel, Features, Vocabulary
+from oathbound.core.shape import ExtensionModel, Seen, Vocabulary
 from oathbound.models.family import Family, Sequences
 from oathbound.models.model import Model
 from oathbound.models.tokenizer import Tokenizer
@@ -25,7 +25,7 @@ class CodeChain(Model):
         return loss(functional.embedding(rows, self.following), rows)
 
 
-def make(architecture: ExtensionModel, seen: Vocabulary | Features) -> Family:
+def make(architecture: ExtensionModel, seen: Seen) -> Family:
     """Return the model, all of whose first weights are zero, and its encoder: the entry point of the model.
 
     Raises `WrongInput` unless it sees a vocabulary and has the one option `length`, from 8 to 4096 tokens.

@@ -1,7 +1,7 @@
 """Our own models as audit targets: batched scoring, and continuations with cached keys and values."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from oathbound.models.model import Model
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import Block, EventTransformer
 
+_AT_ONCE: Final = 2**20
+"""Numbers that go through a model of rows together; a convolution makes many times as many of them."""
+
 
 def target_of(model: Model, encoder: Encoder) -> Target:
     """Return a model with its encoder as what the tests attack."""
@@ -26,7 +29,7 @@ def target_of(model: Model, encoder: Encoder) -> Target:
 
 
 class RowTarget:
-    """A model that sees one row of a patient, and its encoder, black box: a `RecordTarget`."""
+    """A model that sees a row of a patient, or a row a recording, and its encoder: a `RecordTarget`."""
 
     def __init__(self, model: Model, encoder: Encoder) -> None:
         self._model = model.eval()
@@ -37,12 +40,18 @@ class RowTarget:
     def record_logprobs(self, patients: Sequence[Patient]) -> Floats:
         """Return the log-probability of each patient's label, from one forward pass; NaN without a label.
 
-        Raises `WrongInput` where the model's answer to a patient with a label is not a number.
+        Of a patient with labels of several recordings, the mean. Raises `WrongInput` where the model's answer
+        to a patient with a label is not a number.
         """
         self.tokens_pushed += len(patients)
+        step = max(_AT_ONCE // self._encoder.size, 1)
+        pieces = [patients[start : start + step] for start in range(0, len(patients), step)]
+        return np.concatenate([np.zeros(0), *map(self._scored, pieces)])
+
+    def _scored(self, patients: Sequence[Patient]) -> Floats:
         rows = self._encoder.encode_all(patients)
         logprobs: Floats = -self._model.losses(torch.from_numpy(rows)).double().numpy()
-        labelled = ~np.isnan(rows[:, -1])
+        labelled = ~np.isnan(rows[..., -1]).all(axis=tuple(range(1, rows.ndim - 1)))
         if not np.isfinite(logprobs[labelled]).all():
             raise WrongInput("a score of the model is not a finite number", hint="the training diverged")
         return np.where(labelled, logprobs, np.nan)

@@ -23,7 +23,7 @@ from oathbound.core.catalogue import CANARY_THREAT
 from oathbound.core.errors import NothingExamined, Unavailable
 from oathbound.core.finding import Measured, NotMeasurable, OneRun
 from oathbound.core.patient import Patient
-from oathbound.core.shape import Features, Vocabulary
+from oathbound.core.shape import Seen
 
 _SCORE: Final = "loss-difference"
 
@@ -37,7 +37,7 @@ class TrainsSiblings(Protocol):
         ...
 
     @property
-    def seen(self) -> Vocabulary | Features:
+    def seen(self) -> Seen:
         """What the model sees of a patient."""
         ...
 

@@ -17,7 +17,10 @@ def command(
         typer.Option(
             "--cohort",
             metavar="NAME",
-            help="nafld: records of 17,549 people. heart: a table of 920 people of four real hospitals.",
+            help=(
+                "nafld: records of 17,549 people. heart: a table of 920 people of four real hospitals. "
+                "nodules: outlines of 875 people's lung nodules."
+            ),
         ),
     ] = "nafld",
     form: FormatOption = Format.TEXT,

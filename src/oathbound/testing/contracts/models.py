@@ -1,6 +1,7 @@
 """What a model and its encoder must keep."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from oathbound.core.patient import Event, Patient
-from oathbound.core.shape import Features, Vocabulary
+from oathbound.core.shape import Features, Recordings, Seen, Vocabulary
 from oathbound.data.columns import of_patients
 from oathbound.models.family import Family
 from oathbound.models.folder import read_model, write_model
@@ -100,17 +101,28 @@ class ModelContract(ABC):
         return family, torch.from_numpy(family.encoder.encode_all(_people(family.encoder.seen)))
 
 
-def _people(seen: Vocabulary | Features) -> tuple[Patient, ...]:
+def _people(seen: Seen) -> tuple[Patient, ...]:
     """Return invented patients with short records and long, of codes that are seen and of one that is not."""
     if isinstance(seen, Vocabulary):
         codes = [*seen.codes]
-    else:
+    elif isinstance(seen, Features):
         codes = [*seen.present, *(number.code for number in seen.numbers), seen.label.code]
+    else:
+        codes = [*seen.classes]
     people = []
     for subject, length in enumerate(_LENGTHS, start=1):
         taken = islice(cycle([*codes, "NOT//SEEN"]), subject, subject + length)
         events = [
             Event(_FIRST + timedelta(days=7 * day), code, float(day % 5)) for day, code in enumerate(taken)
         ]
-        people.append(Patient(subject, (Event(None, codes[subject % len(codes)], None), *events)))
+        record = (Event(None, codes[subject % len(codes)], None), *events)
+        people.append(Patient(subject, _recorded(record, seen, subject)))
     return tuple(people)
+
+
+def _recorded(events: tuple[Event, ...], seen: Seen, seed: int) -> tuple[Event, ...]:
+    """Return the events, each with a recording where the model sees these."""
+    if not isinstance(seen, Recordings):
+        return events
+    frames = np.random.default_rng(seed).normal(size=(len(events), *seen.shape)).astype(np.float32)
+    return tuple(replace(event, frame=frame) for event, frame in zip(events, frames, strict=True))

