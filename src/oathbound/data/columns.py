@@ -109,7 +109,7 @@ def pieces(columns: Columns) -> Iterator[Columns]:
 def copies(read: Callable[[frozenset[int]], Iterable[Columns]], subjects: frozenset[int]) -> frozenset[int]:
     """Return those of `subjects` whose events, in any order, equal those of one with a smaller id.
 
-    `read` gives their columns, whose places of codes must be those of one table. Sums of 64-bit hashes
+    Events with frames are equal where their frames are, too. `read` gives their columns, whose places of codes must be those of one table. Sums of 64-bit hashes
     propose; the SHA-256 of the whole record, its events sorted, decides. Keeps 16 bytes a patient.
     """
     proposed = [(_bounds(columns)[0], _sums(columns)) for columns in read(subjects)]
@@ -159,6 +159,8 @@ def _sums(columns: Columns) -> NDArray[np.uint64]:
     mixed = columns.time.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= columns.code.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03)
     mixed += _bits(columns.value) * np.uint64(0x8CB92BA72F3D8DD7)
+    if columns.frames is not None:
+        mixed ^= _prints(columns)[:, 0]
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
@@ -171,8 +173,20 @@ def _digests(columns: Columns) -> Iterator[tuple[int, bytes]]:
     records["time"] = columns.time.view(np.int64)
     records["code"] = columns.code
     records["value"] = _bits(columns.value)
-    order = np.lexsort((records["value"], records["code"], records["time"], columns.subject))
-    records = records[order]
+    prints = _prints(columns)
+    order = np.lexsort((*prints.T, records["value"], records["code"], records["time"], columns.subject))
+    records, prints = records[order], prints[order]
     subjects, bounds = _bounds(columns)
     for subject, (start, end) in zip(subjects.tolist(), pairwise(bounds), strict=True):
-        yield subject, hashlib.sha256(records[start:end].tobytes()).digest()
+        record = hashlib.sha256(records[start:end].tobytes())
+        record.update(prints[start:end].tobytes())
+        yield subject, record.digest()
+
+
+def _prints(columns: Columns) -> NDArray[np.uint64]:
+    """Return the SHA-256 of each event's frame as four numbers; none each, where there are no frames."""
+    if columns.frames is None:
+        return np.zeros((len(columns.subject), 0), dtype=np.uint64)
+    # adding zero makes the two zeros of floats one
+    prints = b"".join(hashlib.sha256((frame + 0).tobytes()).digest() for frame in columns.frames)
+    return np.frombuffer(prints, dtype=np.uint64).reshape(-1, 4)

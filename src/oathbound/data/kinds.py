@@ -15,7 +15,9 @@ _OPENERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "heart": ("oathbound.data.heart", "open_heart"),
         "meds": ("oathbound.data.meds", "open_meds"),
         "nafld": ("oathbound.data.nafld", "open_nafld"),
+        "scans": ("oathbound.data.scans", "open_scans"),
         "table": ("oathbound.data.table", "open_table"),
+        "wfdb": ("oathbound.data.signals", "open_wfdb"),
     }
 )
 
@@ -28,8 +30,8 @@ Opener = Callable[[Mapping[str, str], Path], Source]
 def open_source(kind: str, options: Mapping[str, str], base: Path) -> Source:
     """Open a source; relative paths in `options` start at `base`, the folder of the site.
 
-    Kinds: `meds` (option `path`), `table` (options: `data/table.py`), and the demo's `nafld` (no option) and
-    `heart` (option `site`). The options `parts` and `part`, of any kind, make a simulated hospital of a part
+    Kinds: `meds` (option `path`), `table`, `scans` and `wfdb` (options: `data/table.py`, `scans.py` and
+    `signals.py`), and the demo's `nafld` (no option) and `heart` (option `site`). The options `parts` and `part`, of any kind, make a simulated hospital of a part
     of the data. Raises `WrongInput` for another kind, an option that the kind does not know, or data that is
     not what it should be.
     """

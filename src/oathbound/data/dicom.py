@@ -1,0 +1,195 @@
+"""DICOM files: one frame of grey values, and what the header says about text and faces in it.
+
+Read are the pixels and the dozen attributes named here; nothing else of a header leaves this module. Values
+are in modality units: stored values by rescale slope and intercept (of a CT, Hounsfield units). The window is
+not applied. MONOCHROME1 is turned round within the range of its bits, so that more is brighter everywhere.
+RGB becomes grey by ITU-R BT.601 luma, and of YBR_FULL the luma is taken.
+
+A file of several frames is refused, since which frame shows the finding is for a physician to say: write one
+file a frame. So is a compressed one, except RLE: unpacking JPEG takes plugins that nobody bounds.
+"""
+
+import io
+import struct
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oathbound.core.errors import Unavailable
+from oathbound.data.pixels import MAX_PIXELS, Unusable
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+FACE_SLICES: Final = 10
+"""From as many slices of a series on, a head's surface may be rendered."""
+
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_BIG_ENDIAN, _RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
+_SYNTAXES: Final = frozenset({_IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _RLE})
+_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+"""Also the stem of its multi-frame classes."""
+
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+
+_WITH_TEXT: Final = frozenset({"US", "IVUS", "SC", "OT", "XC", "ES", "GM", "DOC", "HC", "RF", "XA", "ECG", "BDUS"})
+"""Modalities whose devices write names into pixels; where BurnedInAnnotation is missing, text is suspected."""
+
+_SLICED: Final = frozenset({"MR", "CT", "PT", "NM"})
+
+_NEAR_A_FACE: Final = frozenset(
+    "BRAIN EAR EYE FACE FACIAL HEAD HEADNECK IAC JAW MANDIBLE MAXILLA MAXILLOFACIAL NECK NOSE ORBIT ORBITS"
+    " PARANASAL PITUITARY SELLA SINUS SINUSES SKULL TMJ TONGUE WHOLEBODY CSPINE TEETH".split()
+)
+"""BodyPartExamined, without spaces and marks, of series whose field of view may hold a face (PS3.16, L)."""
+
+_DAMAGED: Final = "a file is missing, damaged or of another format"
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One frame. `series` is the UID of a series that may show a face, or "" where it cannot."""
+
+    pixels: NDArray[np.float32] = field(repr=False)
+    unit: str
+    may_hold_text: bool
+    series: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class Heads:
+    """Counts the slices of each series of one patient that may show a face."""
+
+    slices: Counter[str] = field(default_factory=Counter)
+
+    def add(self, scan: Scan) -> None:
+        """Count a scan."""
+        if scan.series:
+            self.slices[scan.series] += 1
+
+    def may_show_a_face(self) -> bool:
+        """Say whether a series has enough slices for a surface."""
+        return max(self.slices.values(), default=0) >= FACE_SLICES
+
+
+def read(data: bytes) -> Scan:
+    """Return the frame of a DICOM file; `Unusable` for one that is damaged, packed or not of one frame."""
+    try:
+        import pydicom  # noqa: PLC0415 - an extra, and a site with PNG files does without
+    except ImportError:
+        raise Unavailable("DICOM files need pydicom", hint="pip install 'oathbound[scans]'") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, about values that are not as the standard has them
+            _check_syntax(data)
+            return _scan(pydicom.dcmread(io.BytesIO(data)))
+    # pydicom reads an element when it is asked for, and raises any of these for a damaged one
+    except (
+        pydicom.errors.InvalidDicomError,
+        pydicom.errors.BytesLengthException,
+        ArithmeticError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        NotImplementedError,
+        OSError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ):
+        raise Unusable(_DAMAGED) from None
+
+
+def _check_syntax(data: bytes) -> None:
+    """Refuse a packed file before any of it is unpacked: a deflated one may hold any number of bytes.
+
+    The file's meta information, group 2, is never packed (PS3.10, 7.1).
+    """
+    from pydicom.filereader import read_dataset  # noqa: PLC0415 - as above
+
+    if data[128:132] != b"DICM":
+        raise Unusable(_DAMAGED)
+    meta = read_dataset(
+        io.BytesIO(data[132:]),
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, _vr, _length: tag.group != 2,  # noqa: PLR2004 - the group's number
+    )
+    if str(meta.TransferSyntaxUID) not in _SYNTAXES:
+        raise Unusable("a DICOM file is compressed")
+
+
+def _scan(dataset: "Dataset") -> Scan:
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    if not 0 < rows * columns <= MAX_PIXELS or min(rows, columns) < 1:
+        raise Unusable("a scan is empty or too large")
+    if int(dataset.get("NumberOfFrames") or 1) != 1:
+        raise Unusable("a file has several frames")
+    if "PixelData" not in dataset or "ModalityLUTSequence" in dataset or dataset.BitsAllocated not in {8, 16}:
+        raise Unusable("a DICOM file has pixels of a kind that is not read")
+    modality = str(dataset.get("Modality") or "")
+    return Scan(
+        _grey(dataset),
+        f"DICOM {modality}" if modality.isalnum() else "DICOM",
+        may_hold_text=_may_hold_text(dataset, modality),
+        series=str(dataset.get("SeriesInstanceUID") or "none") if _near_a_face(dataset, modality) else "",
+    )
+
+
+def _grey(dataset: "Dataset") -> NDArray[np.float32]:
+    """Return modality units, (rows, columns)."""
+    interpretation, samples = str(dataset.PhotometricInterpretation), int(dataset.get("SamplesPerPixel", 1))
+    stored = dataset.pixel_array
+    match interpretation, samples:
+        case ("MONOCHROME1" | "MONOCHROME2"), 1:
+            grey = _within_bits(stored, dataset)
+        case "RGB", 3:
+            grey = stored.astype(np.float32) @ _LUMA
+        case "YBR_FULL", 3:
+            grey = stored[..., 0].astype(np.float32)
+        case _:
+            raise Unusable("a DICOM file has pixels of a kind that is not read")
+    if grey.shape != (dataset.Rows, dataset.Columns):
+        raise Unusable(_DAMAGED)
+    slope, intercept = (
+        float(dataset.get(name, default) if dataset.get(name) is not None else default)
+        for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+    )
+    with np.errstate(over="ignore"):
+        units = (grey * slope + intercept).astype(np.float32)
+    if not np.isfinite(units).all() or not slope:
+        raise Unusable("a scan holds values that are no numbers")
+    return units
+
+
+def _within_bits(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
+    """Return the stored values as float64 without what lies in the bits beside them; MONOCHROME1 turned."""
+    bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
+    if not 0 < bits <= dataset.BitsAllocated or int(dataset.HighBit) != bits - 1:
+        raise Unusable("a DICOM file has pixels of a kind that is not read")
+    values = stored.astype(np.int64) & ((1 << bits) - 1)
+    if signed:
+        values = (values ^ (1 << (bits - 1))) - (1 << (bits - 1))
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = (-1 if signed else (1 << bits) - 1) - values
+    return values.astype(np.float64)
+
+
+def _may_hold_text(dataset: "Dataset", modality: str) -> bool:
+    annotated = str(dataset.get("BurnedInAnnotation") or "").upper()
+    captured = str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
+    return annotated == "YES" or (annotated != "NO" and (captured or modality in _WITH_TEXT or not modality))
+
+
+def _near_a_face(dataset: "Dataset", modality: str) -> bool:
+    """Say whether the header leaves open that a face is seen. A body part that is not named does."""
+    if str(dataset.get("RecognizableVisualFeatures") or "").upper() == "NO" or modality not in _SLICED:
+        return False
+    part = "".join(filter(str.isalpha, str(dataset.get("BodyPartExamined") or "").upper()))
+    return not part or part in _NEAR_A_FACE
