@@ -109,8 +109,9 @@ def pieces(columns: Columns) -> Iterator[Columns]:
 def copies(read: Callable[[frozenset[int]], Iterable[Columns]], subjects: frozenset[int]) -> frozenset[int]:
     """Return those of `subjects` whose events, in any order, equal those of one with a smaller id.
 
-    Events with frames are equal where their frames are, too. `read` gives their columns, whose places of codes must be those of one table. Sums of 64-bit hashes
-    propose; the SHA-256 of the whole record, its events sorted, decides. Keeps 16 bytes a patient.
+    Events with frames are equal where their frames are, too. `read` gives their columns, whose places of
+    codes must be those of one table. Sums of 64-bit hashes propose; the SHA-256 of the whole record, its
+    events sorted, decides. Keeps 16 bytes a patient.
     """
     proposed = [(_bounds(columns)[0], _sums(columns)) for columns in read(subjects)]
     if not proposed:

@@ -14,16 +14,17 @@ import struct
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
 
-from oathbound.core.errors import Unavailable
-from oathbound.data.pixels import MAX_PIXELS, Unusable
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
+from oathbound.data.burnt_in import shows_text
+from oathbound.data.pixels import MAX_PIXELS
+from oathbound.data.recordings import UNREADABLE, Unusable
 
 FACE_SLICES: Final = 10
 """From as many slices of a series on, a head's surface may be rendered."""
@@ -36,18 +37,22 @@ _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 
-_WITH_TEXT: Final = frozenset({"US", "IVUS", "SC", "OT", "XC", "ES", "GM", "DOC", "HC", "RF", "XA", "ECG", "BDUS"})
-"""Modalities whose devices write names into pixels; where BurnedInAnnotation is missing, text is suspected."""
+_WITH_TEXT: Final = frozenset(
+    {"US", "IVUS", "SC", "OT", "XC", "ES", "GM", "DOC", "HC", "RF", "XA", "ECG", "BDUS"}
+)
+"""Modalities whose devices write into pixels: text is suspected where BurnedInAnnotation is missing."""
 
 _SLICED: Final = frozenset({"MR", "CT", "PT", "NM"})
+_OTHERS: Final = frozenset({"CR", "DX", "MG", "IO", "PX", "OP", "OPT", "SM"})
 
 _NEAR_A_FACE: Final = frozenset(
-    "BRAIN EAR EYE FACE FACIAL HEAD HEADNECK IAC JAW MANDIBLE MAXILLA MAXILLOFACIAL NECK NOSE ORBIT ORBITS"
-    " PARANASAL PITUITARY SELLA SINUS SINUSES SKULL TMJ TONGUE WHOLEBODY CSPINE TEETH".split()
+    {
+        *("BRAIN", "CSPINE", "EAR", "EYE", "FACE", "FACIAL", "HEAD", "HEADNECK", "IAC", "JAW", "MANDIBLE"),
+        *("MAXILLA", "MAXILLOFACIAL", "NECK", "NOSE", "ORBIT", "ORBITS", "PARANASAL", "PARANASALSINUS"),
+        *("PITUITARY", "SELLA", "SINUS", "SINUSES", "SKULL", "TEETH", "TMJ", "TONGUE", "WHOLEBODY"),
+    }
 )
 """BodyPartExamined, without spaces and marks, of series whose field of view may hold a face (PS3.16, L)."""
-
-_DAMAGED: Final = "a file is missing, damaged or of another format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +84,14 @@ class Heads:
 def read(data: bytes) -> Scan:
     """Return the frame of a DICOM file; `Unusable` for one that is damaged, packed or not of one frame."""
     try:
-        import pydicom  # noqa: PLC0415 - an extra, and a site with PNG files does without
-    except ImportError:
-        raise Unavailable("DICOM files need pydicom", hint="pip install 'oathbound[scans]'") from None
-    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's, about values that are not as the standard has them
             _check_syntax(data)
-            return _scan(pydicom.dcmread(io.BytesIO(data)))
+            return _scan(dcmread(io.BytesIO(data)))
     # pydicom reads an element when it is asked for, and raises any of these for a damaged one
     except (
-        pydicom.errors.InvalidDicomError,
-        pydicom.errors.BytesLengthException,
+        InvalidDicomError,
+        BytesLengthException,
         ArithmeticError,
         AttributeError,
         EOFError,
@@ -103,7 +104,7 @@ def read(data: bytes) -> Scan:
         ValueError,
         struct.error,
     ):
-        raise Unusable(_DAMAGED) from None
+        raise Unusable(UNREADABLE) from None
 
 
 def _check_syntax(data: bytes) -> None:
@@ -111,10 +112,8 @@ def _check_syntax(data: bytes) -> None:
 
     The file's meta information, group 2, is never packed (PS3.10, 7.1).
     """
-    from pydicom.filereader import read_dataset  # noqa: PLC0415 - as above
-
     if data[128:132] != b"DICM":
-        raise Unusable(_DAMAGED)
+        raise Unusable(UNREADABLE)
     meta = read_dataset(
         io.BytesIO(data[132:]),
         is_implicit_VR=False,
@@ -125,7 +124,7 @@ def _check_syntax(data: bytes) -> None:
         raise Unusable("a DICOM file is compressed")
 
 
-def _scan(dataset: "Dataset") -> Scan:
+def _scan(dataset: Dataset) -> Scan:
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if not 0 < rows * columns <= MAX_PIXELS or min(rows, columns) < 1:
         raise Unusable("a scan is empty or too large")
@@ -134,20 +133,21 @@ def _scan(dataset: "Dataset") -> Scan:
     if "PixelData" not in dataset or "ModalityLUTSequence" in dataset or dataset.BitsAllocated not in {8, 16}:
         raise Unusable("a DICOM file has pixels of a kind that is not read")
     modality = str(dataset.get("Modality") or "")
+    pixels = _grey(dataset)
     return Scan(
-        _grey(dataset),
-        f"DICOM {modality}" if modality.isalnum() else "DICOM",
-        may_hold_text=_may_hold_text(dataset, modality),
+        pixels,
+        f"DICOM {modality}" if modality in _WITH_TEXT | _SLICED | _OTHERS else "DICOM",
+        may_hold_text=_may_hold_text(dataset, modality, pixels),
         series=str(dataset.get("SeriesInstanceUID") or "none") if _near_a_face(dataset, modality) else "",
     )
 
 
-def _grey(dataset: "Dataset") -> NDArray[np.float32]:
+def _grey(dataset: Dataset) -> NDArray[np.float32]:
     """Return modality units, (rows, columns)."""
     interpretation, samples = str(dataset.PhotometricInterpretation), int(dataset.get("SamplesPerPixel", 1))
     stored = dataset.pixel_array
     match interpretation, samples:
-        case ("MONOCHROME1" | "MONOCHROME2"), 1:
+        case (("MONOCHROME1" | "MONOCHROME2"), 1):
             grey = _within_bits(stored, dataset)
         case "RGB", 3:
             grey = stored.astype(np.float32) @ _LUMA
@@ -156,7 +156,7 @@ def _grey(dataset: "Dataset") -> NDArray[np.float32]:
         case _:
             raise Unusable("a DICOM file has pixels of a kind that is not read")
     if grey.shape != (dataset.Rows, dataset.Columns):
-        raise Unusable(_DAMAGED)
+        raise Unusable(UNREADABLE)
     slope, intercept = (
         float(dataset.get(name, default) if dataset.get(name) is not None else default)
         for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
@@ -168,7 +168,7 @@ def _grey(dataset: "Dataset") -> NDArray[np.float32]:
     return units
 
 
-def _within_bits(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
+def _within_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Return the stored values as float64 without what lies in the bits beside them; MONOCHROME1 turned."""
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
     if not 0 < bits <= dataset.BitsAllocated or int(dataset.HighBit) != bits - 1:
@@ -181,13 +181,16 @@ def _within_bits(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _may_hold_text(dataset: "Dataset", modality: str) -> bool:
+def _may_hold_text(dataset: Dataset, modality: str, pixels: NDArray[np.float32]) -> bool:
+    """Say what the header says; where it leaves text open, look, but not at what a scanner reconstructed."""
     annotated = str(dataset.get("BurnedInAnnotation") or "").upper()
     captured = str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
-    return annotated == "YES" or (annotated != "NO" and (captured or modality in _WITH_TEXT or not modality))
+    if annotated == "YES" or (annotated != "NO" and (captured or modality in _WITH_TEXT or not modality)):
+        return True
+    return (captured or modality not in _SLICED) and shows_text(pixels)
 
 
-def _near_a_face(dataset: "Dataset", modality: str) -> bool:
+def _near_a_face(dataset: Dataset, modality: str) -> bool:
     """Say whether the header leaves open that a face is seen. A body part that is not named does."""
     if str(dataset.get("RecognizableVisualFeatures") or "").upper() == "NO" or modality not in _SLICED:
         return False

@@ -30,10 +30,10 @@ Opener = Callable[[Mapping[str, str], Path], Source]
 def open_source(kind: str, options: Mapping[str, str], base: Path) -> Source:
     """Open a source; relative paths in `options` start at `base`, the folder of the site.
 
-    Kinds: `meds` (option `path`), `table`, `scans` and `wfdb` (options: `data/table.py`, `scans.py` and
-    `signals.py`), and the demo's `nafld` (no option) and `heart` (option `site`). The options `parts` and `part`, of any kind, make a simulated hospital of a part
-    of the data. Raises `WrongInput` for another kind, an option that the kind does not know, or data that is
-    not what it should be.
+    Kinds: `meds` (option `path`); `table`, `scans` and `wfdb` (options: `data/table.py`, `data/scans.py`,
+    `data/signals.py`); and the demo's `nafld` (no option) and `heart` (option `site`). The options `parts`
+    and `part`, of any kind, make a simulated hospital of a part of the data. Raises `WrongInput` for another
+    kind, an option that the kind does not know, or data that is not what it should be.
     """
     if kind not in _OPENERS:
         raise WrongInput(f"unknown kind of source: {kind}", hint=f"one of: {', '.join(sorted(_OPENERS))}")

@@ -11,37 +11,24 @@ import zipfile
 import zlib
 from functools import lru_cache
 from math import prod
-from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from oathbound.core.errors import Unavailable
-from oathbound.data.recordings import Unusable
+from oathbound.data.recordings import UNREADABLE, Unusable
 
-MAX_FILE_BYTES: Final = 2**29
 MAX_PIXELS: Final = 2**25
 """Of one scan: 5,792 x 5,792. A mammogram has about half as many."""
 
-_UNREADABLE: Final = "a file is missing, damaged or of another format"
 _TOO_LARGE: Final = "a scan is too large"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+_IHDR_END: Final = 26
 _NPY: Final = re.compile(
-    r"\{'descr': '([<|>][bfiu][1248])', 'fortran_order': (False|True), 'shape': \((\d{1,9}), (\d{1,9})\), \}\s*"
+    r"\{'descr': '([<|>][bfiu][1248])', 'fortran_order': (False|True), "
+    r"'shape': \((\d{1,9}), (\d{1,9})\), \}\s*"
 )
-
-
-def content(path: Path) -> bytes:
-    """Return the content of a plain file of bounded size; `Unusable` for any other."""
-    try:
-        if not path.is_file():
-            raise Unusable(_UNREADABLE)
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise Unusable(_TOO_LARGE)
-        return path.read_bytes()
-    except (OSError, ValueError):  # ValueError: a name that holds a zero byte
-        raise Unusable(_UNREADABLE) from None
 
 
 def png(data: bytes) -> tuple[NDArray[np.float32], str]:
@@ -49,16 +36,12 @@ def png(data: bytes) -> tuple[NDArray[np.float32], str]:
 
     Colours become grey by ITU-R BT.601 luma; what is transparent keeps its colour.
     """
-    if data[:8] != _PNG or data[12:16] != b"IHDR" or len(data) < 26:
-        raise Unusable(_UNREADABLE)
-    columns, rows, depth, colours = struct.unpack(">IIBB", data[16:26])
+    if data[:8] != _PNG or data[12:16] != b"IHDR" or len(data) < _IHDR_END:
+        raise Unusable(UNREADABLE)
+    columns, rows, depth, colours = struct.unpack(">IIBB", data[16:_IHDR_END])
     _check_size((rows, columns))
     if depth == 16 and colours:  # noqa: PLR2004 - bits
         raise Unusable("a PNG has colours of 16 bits")
-    try:
-        from PIL import Image  # noqa: PLC0415 - an extra, and a site with npz files does without
-    except ImportError:
-        raise Unavailable("PNG files need pillow", hint="pip install 'oathbound[scans]'") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -68,8 +51,18 @@ def png(data: bytes) -> tuple[NDArray[np.float32], str]:
                 grey = image if image.mode.startswith("I") else image.convert("L")
                 return np.array(grey, dtype=np.float32), f"PNG of {max(depth, 8)} bits"
     # pillow's PNG reader raises any of these for damaged chunks
-    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error, Warning):
-        raise Unusable(_UNREADABLE) from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        KeyError,
+        IndexError,
+        struct.error,
+        zlib.error,
+        Warning,
+    ):
+        raise Unusable(UNREADABLE) from None
 
 
 def npz(data: bytes) -> NDArray[np.float32]:
@@ -78,17 +71,17 @@ def npz(data: bytes) -> NDArray[np.float32]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             (member,) = archive.infolist()
             if member.flag_bits & 1 or member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise Unusable(_UNREADABLE)
+                raise Unusable(UNREADABLE)
             with archive.open(member) as file:
                 dtype, order, shape = _npy_header(file.read(10), file)
                 _check_size(shape)
                 cells = file.read(prod(shape) * dtype.itemsize)
                 if len(cells) != prod(shape) * dtype.itemsize or file.read(1):
-                    raise Unusable(_UNREADABLE)
+                    raise Unusable(UNREADABLE)
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, struct.error, NotImplementedError):
-        raise Unusable(_UNREADABLE) from None
+        raise Unusable(UNREADABLE) from None
     with np.errstate(over="ignore"):
-        pixels = np.frombuffer(cells, dtype).reshape(shape, order=order).astype(np.float32)
+        pixels = np.frombuffer(cells, dtype).reshape(*shape, order=order).astype(np.float32)
     if not np.isfinite(pixels).all():
         raise Unusable("a scan holds values that are no numbers")
     return np.ascontiguousarray(pixels)
@@ -118,7 +111,7 @@ def _weights(old: int, new: int) -> NDArray[np.float64]:
     return np.asarray(np.clip(1 - np.abs(centres[:, None] - np.arange(old)), 0, None))
 
 
-def _npy_header(start: bytes, file: "zipfile.ZipExtFile") -> tuple[np.dtype, str, tuple[int, int]]:  # type: ignore[type-arg]
+def _npy_header(start: bytes, file: IO[bytes]) -> tuple[np.dtype[Any], Literal["C", "F"], tuple[int, int]]:
     """Return type, order and shape; `Unusable` for a header that numpy does not write so."""
     if start[:8] != b"\x93NUMPY\x01\x00" or len(start) != 10:  # noqa: PLR2004 - a magic, a version, a length
         raise Unusable("an npz file does not hold one array of rows and columns")
@@ -130,12 +123,12 @@ def _npy_header(start: bytes, file: "zipfile.ZipExtFile") -> tuple[np.dtype, str
     try:
         dtype = np.dtype(kind)
     except TypeError:
-        raise Unusable(_UNREADABLE) from None
+        raise Unusable(UNREADABLE) from None
     return dtype, "F" if fortran == "True" else "C", (int(rows), int(columns))
 
 
 def _check_size(shape: tuple[int, int]) -> None:
-    if not 0 < prod(shape):
+    if not prod(shape):
         raise Unusable("a scan is empty")
     if prod(shape) > MAX_PIXELS:
         raise Unusable(_TOO_LARGE)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -22,6 +23,11 @@ from oathbound.data.disclosure import rounded, spoken
 
 PIECE_BYTES: Final = 2**26
 """A piece ends with the person whose frames reach this many bytes."""
+
+
+MAX_FILE_BYTES: Final = 2**29
+
+UNREADABLE: Final = "a file is missing, damaged or of another format"
 
 
 class Unusable(Exception):
@@ -125,6 +131,18 @@ class Recordings:
                 some, size = [], 0
         if some:
             yield joined(some)
+
+
+def content(path: Path) -> bytes:
+    """Return the content of a plain file of bounded size; `Unusable` for any other."""
+    try:
+        if not path.is_file():
+            raise Unusable(UNREADABLE)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise Unusable("a file is too large")
+        return path.read_bytes()
+    except (OSError, ValueError):  # ValueError: a name that holds a zero byte
+        raise Unusable(UNREADABLE) from None
 
 
 def joined(columns: list[Columns]) -> Columns:

@@ -3,8 +3,9 @@
 A row is an event with the code `scan//<label>`, or `scan` where there is no label, whose frame is the scan,
 resampled to `rows` x `columns`, as float32: grey values of PNG, numbers as npz has them, and what DICOM calls
 modality units (`data/dicom.py`). Options: `path`, the table, a .csv or .parquet file; `rows`, `columns`;
-`time`, the column of the date; `burnt_in` and `faces`, each "refuse" (the default) or "admit": what becomes of
-a patient with a scan that may show text or a face. Paths are relative to the table, and stay in its folder.
+`time`, the column of the date; `burnt_in` and `faces`, each "refuse" (the default) or "admit": what becomes
+of a patient with a scan that may show text or a face. Paths are relative to the table, in whose folder they
+stay.
 """
 
 from collections.abc import Mapping
@@ -22,8 +23,8 @@ from oathbound.core.patient import Columns
 from oathbound.data import dicom, table
 from oathbound.data.burnt_in import shows_text
 from oathbound.data.disclosure import spoken
-from oathbound.data.pixels import content, npz, png, resampled
-from oathbound.data.recordings import Recordings, Unusable
+from oathbound.data.pixels import npz, png, resampled
+from oathbound.data.recordings import Recordings, Unusable, content
 
 MOST_PIXELS: Final = 1024
 """Along an axis of what a source gives out."""
@@ -129,25 +130,20 @@ class _Reader:
 
     def _frame(self, path: Path, heads: dicom.Heads) -> np.ndarray:
         data = content(path)
-        match path.suffix.lower():
-            case ".png":
-                pixels, unit = png(data)
-                suspected = False
-            case ".npz":
-                pixels, unit, suspected = npz(data), "numbers of npz", False
-            case _:
-                scan = dicom.read(data)
-                pixels, unit, suspected = scan.pixels, scan.unit, scan.may_hold_text
-                heads.add(scan)
-        if not self.asked.admit_text and (suspected or shows_text(pixels)):
+        if path.suffix.lower() in {".png", ".npz"}:
+            pixels, unit = png(data) if path.suffix.lower() == ".png" else (npz(data), "numbers of npz")
+            may_hold_text = shows_text(pixels)
+        else:
+            scan = dicom.read(data)
+            pixels, unit, may_hold_text = scan.pixels, scan.unit, scan.may_hold_text
+            heads.add(scan)
+        if may_hold_text and not self.asked.admit_text:
             raise Unusable("a scan may hold burnt-in text")
         self.units.add(unit)
         return resampled(pixels, self.asked.shape)
 
 
-def _scans(
-    rows: pl.DataFrame, folder: Path, asked: Options
-) -> tuple[dict[int, list[_Scan]], dict[int, str]]:
+def _scans(rows: pl.DataFrame, folder: Path, asked: Options) -> tuple[dict[int, list[_Scan]], dict[int, str]]:
     """Return the readable patients' scans, each one's by time; and why the other patients are refused."""
     dateless = rows.filter(pl.col(table.TIME).is_null())[table.SUBJECT] if asked.time else ()
     refused = dict.fromkeys(dateless, "a row has no date of the years 1 to 9999")

@@ -159,7 +159,9 @@ class _Reader:
         )
 
 
-def windows(signal: NDArray[np.float32], at: NDArray[np.int64], rate: float, asked: Options) -> NDArray[np.float32]:
+def windows(
+    signal: NDArray[np.float32], at: NDArray[np.int64], rate: float, asked: Options
+) -> NDArray[np.float32]:
     """Return the windows around the samples `at`, (beats, before + after), resampled from `rate`.
 
     Beyond the ends of the record its first, or last, sample goes on.
@@ -195,7 +197,9 @@ def _people(names: tuple[str, ...], asked: Options, folder: Path) -> dict[int, l
         listed = table.Options(asked.subjects, "subject_id", "", "all", "", ("record",))
         rows, _ = table.rows_of(listed, folder)
         if rows["record"].n_unique() != rows.height:
-            raise WrongInput(f"{Path(asked.subjects).name} lists a record twice", hint="a record is of one person")
+            raise WrongInput(
+                f"{Path(asked.subjects).name} lists a record twice", hint="a record is of one person"
+            )
         owner = dict(zip(rows["record"].to_list(), rows[table.SUBJECT].to_list(), strict=True))
     else:
         owner = {name: int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 19}  # noqa: PLR2004 - 63 bits

@@ -127,9 +127,7 @@ def source_of(
 
     Its columns of numbers, texts and truth values become events, row by row.
     """
-    rows = (
-        table if TIME in table.columns else table.with_columns(pl.lit(None, pl.Datetime("us")).alias(TIME))
-    )
+    rows = table if TIME in table.columns else table.with_columns(pl.lit(None, pl.Datetime("us")).alias(TIME))
     columns = [name for name in rows.columns if name not in {SUBJECT, _ORDER, TIME}]
     numbers = sum(int((~rows[name].is_finite()).sum()) for name in columns if rows[name].dtype.is_float())
     events = pl.concat([_events(rows.with_row_index(_ROW), name) for name in columns], how="vertical").sort(

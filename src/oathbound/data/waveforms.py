@@ -1,8 +1,8 @@
 """WFDB files, as MIT-BIH has them: header, signals of formats 212 and 16, annotations of the MIT format.
 
-Read here rather than with the package `wfdb`, which brings 36 packages (a plotting library, an HTTP client and
-a codec of sound among them) and reads a record whole. A file that is not as its header says raises `Unusable`:
-the header's checksum is compared with the samples. Formats: wfdb(5), header(5), signal(5), annot(5).
+Read here rather than with the package `wfdb`, which brings 30 others, among them a plotting library, an HTTP
+client and a codec of sound. A file that is not as its header says raises `Unusable`: the header's checksum is
+compared with the samples. Formats: header(5), signal(5) and annot(5) of the WFDB Applications Guide.
 """
 
 from dataclasses import dataclass, field
@@ -14,8 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from oathbound.data.pixels import content
-from oathbound.data.recordings import Unusable
+from oathbound.data.recordings import Unusable, content
 
 DAMAGED: Final = "a file of a record is missing, damaged or not of its header"
 UNKNOWN: Final = "a record is of a format that is not read"
@@ -142,7 +141,7 @@ def _samples(raw: bytes, form: str, count: int) -> NDArray[np.int16]:
         return np.frombuffer(raw, "<i2")
     if len(raw) != (3 * count + 1) // 2:
         raise Unusable(DAMAGED)
-    # two samples in three bytes: the low 8 bits of each in a byte of its own, the high 4 of both in the second
+    # two samples in three bytes: the low 8 bits of each in one of its own, the high 4 of both in the second
     triples = np.zeros(-(-count // 2) * 3, np.uint8)
     triples[: len(raw)] = np.frombuffer(raw, np.uint8)
     first, high, second = (triples[start::3].astype(np.int16) for start in range(3))
