@@ -9,6 +9,7 @@ does not list.
 """
 
 import hmac
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Final
 
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileDataset
+from pydicom.errors import BytesLengthException
 
 from oathbound.core.errors import WrongInput
 
@@ -59,9 +61,21 @@ def deidentified(dataset: FileDataset, key: bytes) -> FileDataset:
     for tag in set(clean.file_meta.keys()) - _META:
         del clean.file_meta[tag]
     try:
-        for part in (clean.file_meta, clean):
-            _clean(part, key, dummies=False)
-    except (AttributeError, LookupError, NotImplementedError, OSError, RecursionError, TypeError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, about values that are not as the standard has them
+            for part in (clean.file_meta, clean):
+                _clean(part, key, dummies=False)
+    # as in data/dicom.py: pydicom reads an element when it is asked for
+    except (
+        BytesLengthException,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        OSError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ):
         raise WrongInput("the DICOM file cannot be read to its end") from None
     _state(clean)
     return clean

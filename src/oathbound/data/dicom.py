@@ -3,7 +3,7 @@
 Read are the pixels and the dozen attributes named here; nothing else of a header leaves this module. Values
 are in modality units: stored values by rescale slope and intercept (of a CT, Hounsfield units). The window is
 not applied. MONOCHROME1 is turned round within the range of its bits, so that more is brighter everywhere.
-RGB becomes grey by ITU-R BT.601 luma, and of YBR_FULL the luma is taken.
+RGB and YBR_FULL become grey by ITU-R BT.601 luma.
 
 A file of several frames is refused, since which frame shows the finding is for a physician to say: write one
 file a frame. So is a compressed one, except RLE: unpacking JPEG takes plugins that nobody bounds.
@@ -149,10 +149,8 @@ def _grey(dataset: Dataset) -> NDArray[np.float32]:
     match interpretation, samples:
         case (("MONOCHROME1" | "MONOCHROME2"), 1):
             grey = _within_bits(stored, dataset)
-        case "RGB", 3:
+        case (("RGB" | "YBR_FULL"), 3):  # pydicom makes RGB of the latter
             grey = stored.astype(np.float32) @ _LUMA
-        case "YBR_FULL", 3:
-            grey = stored[..., 0].astype(np.float32)
         case _:
             raise Unusable("a DICOM file has pixels of a kind that is not read")
     if grey.shape != (dataset.Rows, dataset.Columns):
@@ -192,7 +190,8 @@ def _may_hold_text(dataset: Dataset, modality: str, pixels: NDArray[np.float32])
 
 def _near_a_face(dataset: Dataset, modality: str) -> bool:
     """Say whether the header leaves open that a face is seen. A body part that is not named does."""
-    if str(dataset.get("RecognizableVisualFeatures") or "").upper() == "NO" or modality not in _SLICED:
-        return False
+    recognizable = str(dataset.get("RecognizableVisualFeatures") or "").upper()
+    if recognizable in {"YES", "NO"}:
+        return recognizable == "YES"
     part = "".join(filter(str.isalpha, str(dataset.get("BodyPartExamined") or "").upper()))
-    return not part or part in _NEAR_A_FACE
+    return modality in _SLICED and (not part or part in _NEAR_A_FACE)
