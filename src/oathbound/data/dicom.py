@@ -81,13 +81,16 @@ class Heads:
         return max(self.slices.values(), default=0) >= FACE_SLICES
 
 
-def read(data: bytes) -> Scan:
-    """Return the frame of a DICOM file; `Unusable` for one that is damaged, packed or not of one frame."""
+def read(data: bytes, *, look: bool = True) -> Scan:
+    """Return the frame of a DICOM file; `Unusable` for one that is damaged, packed or not of one frame.
+
+    Unless `look`, whether it may hold text is what the header says alone.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's, about values that are not as the standard has them
             _check_syntax(data)
-            return _scan(dcmread(io.BytesIO(data)))
+            return _scan(dcmread(io.BytesIO(data)), look=look)
     # pydicom reads an element when it is asked for, and raises any of these for a damaged one
     except (
         InvalidDicomError,
@@ -124,7 +127,7 @@ def _check_syntax(data: bytes) -> None:
         raise Unusable("a DICOM file is compressed")
 
 
-def _scan(dataset: Dataset) -> Scan:
+def _scan(dataset: Dataset, *, look: bool) -> Scan:
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if not 0 < rows * columns <= MAX_PIXELS or min(rows, columns) < 1:
         raise Unusable("a scan is empty or too large")
@@ -137,7 +140,8 @@ def _scan(dataset: Dataset) -> Scan:
     return Scan(
         pixels,
         f"DICOM {modality}" if modality in _WITH_TEXT | _SLICED | _OTHERS else "DICOM",
-        may_hold_text=_may_hold_text(dataset, modality, pixels),
+        may_hold_text=_says_text(dataset, modality)
+        or (look and _drawn_on(dataset, modality) and shows_text(pixels)),
         series=str(dataset.get("SeriesInstanceUID") or "none") if _near_a_face(dataset, modality) else "",
     )
 
@@ -179,13 +183,20 @@ def _within_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _may_hold_text(dataset: Dataset, modality: str, pixels: NDArray[np.float32]) -> bool:
-    """Say what the header says; where it leaves text open, look, but not at what a scanner reconstructed."""
+def _says_text(dataset: Dataset, modality: str) -> bool:
+    """Say whether the header names text, or leaves it open for a device that writes text."""
     annotated = str(dataset.get("BurnedInAnnotation") or "").upper()
-    captured = str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
-    if annotated == "YES" or (annotated != "NO" and (captured or modality in _WITH_TEXT or not modality)):
-        return True
-    return (captured or modality not in _SLICED) and shows_text(pixels)
+    writes = modality in _WITH_TEXT or not modality or _captured(dataset)
+    return annotated == "YES" or (annotated != "NO" and writes)
+
+
+def _drawn_on(dataset: Dataset, modality: str) -> bool:
+    """Say whether anything could have been drawn: not on what a scanner reconstructed."""
+    return modality not in _SLICED or _captured(dataset)
+
+
+def _captured(dataset: Dataset) -> bool:
+    return str(dataset.get("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
 
 
 def _near_a_face(dataset: Dataset, modality: str) -> bool:

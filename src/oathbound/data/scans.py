@@ -129,15 +129,15 @@ class _Reader:
         )
 
     def _frame(self, path: Path, heads: dicom.Heads) -> np.ndarray:
-        data = content(path)
+        data, look = content(path), not self.asked.admit_text
         if path.suffix.lower() in {".png", ".npz"}:
             pixels, unit = png(data) if path.suffix.lower() == ".png" else (npz(data), "numbers of npz")
-            may_hold_text = shows_text(pixels)
+            may_hold_text = look and shows_text(pixels)
         else:
-            scan = dicom.read(data)
+            scan = dicom.read(data, look=look)
             pixels, unit, may_hold_text = scan.pixels, scan.unit, scan.may_hold_text
             heads.add(scan)
-        if may_hold_text and not self.asked.admit_text:
+        if look and may_hold_text:
             raise Unusable("a scan may hold burnt-in text")
         self.units.add(unit)
         return resampled(pixels, self.asked.shape)
