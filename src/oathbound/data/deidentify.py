@@ -9,7 +9,6 @@ does not list.
 """
 
 import hmac
-import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
@@ -22,6 +21,7 @@ from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException
 
 from oathbound.core.errors import WrongInput
+from oathbound.data.dicom import quiet
 
 LEAST_KEY: Final = 16
 """Bytes of a key; whoever knows it can find a UID's replacement."""
@@ -61,8 +61,7 @@ def deidentified(dataset: FileDataset, key: bytes) -> FileDataset:
     for tag in set(clean.file_meta.keys()) - _META:
         del clean.file_meta[tag]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's, about values that are not as the standard has them
+        with quiet():
             for part in (clean.file_meta, clean):
                 _clean(part, key, dummies=False)
     # as in data/dicom.py: pydicom reads an element when it is asked for

@@ -10,9 +10,12 @@ file a frame. So is a compressed one, except RLE: unpacking JPEG takes plugins t
 """
 
 import io
+import logging
 import struct
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,14 +84,26 @@ class Heads:
         return max(self.slices.values(), default=0) >= FACE_SLICES
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to itself what pydicom warns of: values that are not as the standard has them, with the values."""
+    logger = logging.getLogger("pydicom")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = disabled
+
+
 def read(data: bytes, *, look: bool = True) -> Scan:
     """Return the frame of a DICOM file; `Unusable` for one that is damaged, packed or not of one frame.
 
     Unless `look`, whether it may hold text is what the header says alone.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's, about values that are not as the standard has them
+        with quiet():
             _check_syntax(data)
             return _scan(dcmread(io.BytesIO(data)), look=look)
     # pydicom reads an element when it is asked for, and raises any of these for a damaged one

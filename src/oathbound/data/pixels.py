@@ -46,6 +46,8 @@ def png(data: bytes) -> tuple[NDArray[np.float32], str]:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+                if image.size != (columns, rows):  # a second header
+                    raise Unusable(UNREADABLE)
                 if getattr(image, "is_animated", False):
                     raise Unusable("a file has several frames")
                 grey = image if image.mode.startswith("I") else image.convert("L")
@@ -60,6 +62,7 @@ def png(data: bytes) -> tuple[NDArray[np.float32], str]:
         IndexError,
         struct.error,
         zlib.error,
+        Image.DecompressionBombError,
         Warning,
     ):
         raise Unusable(UNREADABLE) from None

@@ -148,6 +148,17 @@ def test_what_is_not_one_frame_of_grey_values(attributes, reason):
         read(saved(dataset(np.ones((2, 2), np.uint16), **attributes)))
 
 
+def test_no_value_is_logged(caplog, recwarn, capfd):
+    made = dataset(np.ones((2, 2), np.uint16))
+    data = saved(made).replace(b"KNEE", b"Doe?").replace(b"MONOCHROME2 ", b"MONOCHROME2?")
+    with pytest.raises(Unusable):
+        read(data)
+    read(saved(made).replace(b"KNEE", b"Doe?"))
+    assert not caplog.records
+    assert not list(recwarn)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_is_no_dicom_file():
     whole = saved(dataset(np.ones((2, 2), np.uint16)))
     for data in (b"", bytes(200), whole[:120], whole[:300], whole[:-4], b"\x89PNG" + bytes(300)):

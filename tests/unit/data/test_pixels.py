@@ -48,6 +48,11 @@ def test_a_bomb_is_refused_by_its_header():
     bomb = whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
     with pytest.raises(Unusable, match="too large"):
         png(bomb)
+    for side in (7000, 60_000):  # a second header, which decoders heed
+        other = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        again = struct.pack(">I", 13) + other + struct.pack(">I", zlib.crc32(other))
+        with pytest.raises(Unusable):
+            png(whole[:33] + again + whole[33:])
     huge = io.BytesIO()
     with zipfile.ZipFile(huge, "w", zipfile.ZIP_DEFLATED) as archive:
         line = "{'descr': '<f8', 'fortran_order': False, 'shape': (90000, 90000), }".ljust(117) + "\n"
