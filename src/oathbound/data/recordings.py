@@ -24,6 +24,8 @@ from oathbound.data.disclosure import rounded, spoken
 PIECE_BYTES: Final = 2**26
 """A piece ends with the person whose frames reach this many bytes."""
 
+MOST_BYTES: Final = 2**30
+"""Of one person's frames: a person is in memory whole."""
 
 MAX_FILE_BYTES: Final = 2**29
 

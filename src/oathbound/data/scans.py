@@ -24,13 +24,10 @@ from oathbound.data import dicom, table
 from oathbound.data.burnt_in import shows_text
 from oathbound.data.disclosure import spoken
 from oathbound.data.pixels import npz, png, resampled
-from oathbound.data.recordings import Recordings, Unusable, content
+from oathbound.data.recordings import MOST_BYTES, Recordings, Unusable, content
 
 MOST_PIXELS: Final = 1024
 """Along an axis of what a source gives out."""
-
-MOST_BYTES: Final = 2**30
-"""Of one patient's scans after resampling: a patient is in memory whole."""
 
 _OPTIONS: Final = ("path", "rows", "columns", "time", "burnt_in", "faces")
 _DOES: Final = ("refuse", "admit")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Columns
 from oathbound.data import table
-from oathbound.data.recordings import Recordings, Unusable, joined
+from oathbound.data.recordings import MOST_BYTES, Recordings, Unusable, joined
 from oathbound.data.waveforms import Header, annotations, header, millivolts
 
 CLASSES: Final = ("F", "N", "Q", "S", "V")
@@ -51,8 +51,11 @@ _ONE_MAN: Final = ("202", 201, 360.0, 650_000)
 """MIT-BIH's record 202 is of the tape of 201. Known by its name, rate and length, which no other set has."""
 
 _LOBES: Final = 8
-_AT_ONCE: Final = 4096
-MOST_SAMPLES: Final = 4096
+_AT_ONCE: Final = 2**22
+"""Samples of windows that are resampled together."""
+
+_MOST_TAPS: Final = 2**24
+MOST_SAMPLES: Final = 1024
 _OPTIONS: Final = ("path", "lead", "rate", "before", "after", "records", "subjects")
 
 
@@ -81,7 +84,7 @@ class Options:
             rate=_whole(options, "rate", 125, 1),
             before=_whole(options, "before", 62, 0),
             after=_whole(options, "after", 125, 1),
-            records=tuple(filter(None, (name.strip() for name in options.get("records", "").split(",")))),
+            records=tuple(dict.fromkeys(filter(None, map(str.strip, options.get("records", "").split(","))))),
             subjects=options.get("subjects", ""),
         )
 
@@ -146,6 +149,8 @@ class _Reader:
         signal = millivolts(found, _place(found, self.asked.lead), self.folder)
         beats = np.isin(marks.code, list(AAMI))
         at = marks.sample[beats]
+        if 4 * len(at) * (self.asked.before + self.asked.after) > MOST_BYTES:
+            raise Unusable("a record has too many beats")
         frames = windows(signal, at, found.rate, self.asked)
         if not np.isfinite(frames).all():
             raise Unusable("samples are missing where a beat is")
@@ -169,8 +174,9 @@ def windows(
     taps, first = _resampling(rate, asked.rate, asked.before, asked.after)
     span = np.arange(first, first + len(taps))
     frames = np.empty((len(at), asked.before + asked.after), np.float32)
-    for start in range(0, len(at), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
+    step = max(1, _AT_ONCE // len(span))
+    for start in range(0, len(at), step):
+        some = slice(start, start + step)
         frames[some] = signal[np.clip(at[some, None] + span, 0, len(signal) - 1)] @ taps
     return frames
 
@@ -185,8 +191,10 @@ def _resampling(old: float, new: int, before: int, after: int) -> tuple[NDArray[
     times = np.arange(-before, after) * (old / new)
     stretch = max(1.0, old / new)
     reach = int(np.ceil(_LOBES * stretch))
-    first = int(np.floor(times[0])) - reach
-    steps = (np.arange(first, int(np.ceil(times[-1])) + reach + 1)[:, None] - times) / stretch
+    first, end = int(np.floor(times[0])) - reach, int(np.ceil(times[-1])) + reach + 1
+    if (end - first) * len(times) > _MOST_TAPS:
+        raise Unusable("a record's rate is too far above the one asked for")
+    steps = (np.arange(first, end)[:, None] - times) / stretch
     taps = np.where(np.abs(steps) < _LOBES, np.sinc(steps) * np.sinc(steps / _LOBES), 0.0)
     return (taps / taps.sum(axis=0)).astype(np.float32), first
 

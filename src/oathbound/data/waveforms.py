@@ -20,8 +20,12 @@ DAMAGED: Final = "a file of a record is missing, damaged or not of its header"
 UNKNOWN: Final = "a record is of a format that is not read"
 
 MAX_HEADER_BYTES: Final = 2**16
+MAX_ANNOTATION_BYTES: Final = 2**24
 MAX_SIGNALS: Final = 64
 MAX_SAMPLES: Final = 2**28
+MAX_RATE: Final = 100_000
+MAX_GAIN: Final = 10**9
+MAX_ZERO: Final = 2**31
 
 _FEWEST_FIELDS: Final = 4
 _INVALID: Final = {"212": -2048, "16": -32768}
@@ -81,7 +85,9 @@ def header(path: Path) -> Header:
             raise Unusable(DAMAGED)
     except (ValueError, IndexError, OverflowError):
         raise Unusable(DAMAGED) from None
-    if not (found.rate > 0 and 0 < found.samples <= MAX_SAMPLES and 0 < len(found.signals) <= MAX_SIGNALS):
+    if not (1 <= found.rate <= MAX_RATE and 0 < found.samples <= MAX_SAMPLES):
+        raise Unusable(DAMAGED)
+    if not 0 < len(found.signals) <= MAX_SIGNALS:
         raise Unusable(DAMAGED)
     return found
 
@@ -107,6 +113,8 @@ def millivolts(found: Header, place: int, folder: Path) -> NDArray[np.float32]:
 def annotations(path: Path, samples: int) -> Annotations:
     """Read an annotation file, which must end as the format says, inside a signal of so many samples."""
     data = content(path)
+    if len(data) > MAX_ANNOTATION_BYTES:
+        raise Unusable(UNKNOWN)
     words = np.frombuffer(data[: len(data) // 2 * 2], "<u2").tolist()
     found: list[tuple[int, int]] = []
     time, place, ended = 0, 0, False
@@ -158,13 +166,16 @@ def _signal(fields: list[str]) -> Signal:
     number, _, baseline = per_unit.partition("(")
     zero = others[1] if len(others) > 1 else "0"
     scale = {"": 1.0, "mV": 1.0, "uV": 1000.0, "V": 0.001}.get(units)
-    if scale is None or not _number(number):
+    if scale is None or not 1 / MAX_GAIN < _number(number) < MAX_GAIN:
         raise Unusable("a lead has no gain in volts")
+    level = int(baseline.rstrip(")")) if baseline else int(zero)
+    if abs(level) > MAX_ZERO:
+        raise Unusable(DAMAGED)
     return Signal(
         file,
         form,
         _number(number) * scale,
-        int(baseline.rstrip(")")) if baseline else int(zero),
+        level,
         int(others[3]) if len(others) > 3 else None,  # noqa: PLR2004 - its place on the line
         " ".join(others[5:]),
     )

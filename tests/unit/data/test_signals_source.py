@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from oathbound.core.errors import NothingExamined, OathboundError, WrongInput
+from oathbound.data import signals
 from oathbound.data.cohort import restored
 from oathbound.data.kinds import open_source
 from oathbound.data.signals import AAMI, Options, windows
@@ -152,6 +153,20 @@ def test_wrong_options(tmp_path, options):
     record(tmp_path)
     with pytest.raises(OathboundError):
         opened(tmp_path, **options)
+
+
+def test_what_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    record(tmp_path)
+    text = (tmp_path / "1.hea").read_text()
+    (tmp_path / "1.hea").write_text(text.replace("1 1 100 ", "1 1 100000 "))
+    with pytest.raises(NothingExamined) as refused:
+        opened(tmp_path, rate="1", after="1024")
+    assert "too far above" in refused.value.hint
+    record(tmp_path)
+    monkeypatch.setattr(signals, "MOST_BYTES", 2 * 5 * 4 - 1)
+    with pytest.raises(NothingExamined) as refused:
+        opened(tmp_path)
+    assert "too many beats" in refused.value.hint
 
 
 def test_an_empty_folder(tmp_path):

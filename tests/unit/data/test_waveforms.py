@@ -61,14 +61,26 @@ def test_a_record_may_say_when_it_was_taken(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "a 2 360", "a/3 2 360 5", "a 3 360 5", "a 2 0 5", "a 2 inf 5", "a 2 360 -1", "a 2 360 5 10:00:00 x"],
+    [
+        "",
+        "a 2 360",
+        "a/3 2 360 5",
+        "a 3 360 5",
+        "a 2 0 5",
+        "a 2 inf 5",
+        "a 2 1e9 5",
+        "a 2 1e-9 5",
+        "a 2 360 5000000000",
+        "a 2 360 -1",
+        "a 2 360 5 10:00:00 x",
+    ],
 )
 def test_a_header_that_is_wrong(tmp_path, line):
     with pytest.raises(Unusable):
         write(tmp_path, line=line)
 
 
-@pytest.mark.parametrize("gain", ["0", "200/mmHg", "nan", "x"])
+@pytest.mark.parametrize("gain", ["0", "-1", "1e-40", "1e40", "200/mmHg", "nan", "x", f"200({10**40})"])
 def test_a_lead_without_volts(tmp_path, gain):
     with pytest.raises(Unusable):
         write(tmp_path, gain=gain)
