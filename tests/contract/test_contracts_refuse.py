@@ -17,6 +17,7 @@ from oathbound.core.errors import OathboundError, WrongInput
 from oathbound.core.finding import Auc, Measured, NotMeasurable, Threat
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import ExtensionModel, Features
+from oathbound.data.columns import of_patients
 from oathbound.data.description import Dropped, SourceDescription
 from oathbound.models.family import Family
 from oathbound.models.features import FeatureEncoder
@@ -98,6 +99,38 @@ class Prying(Plain):
         return frozenset(s for s in subjects if s - 4 in PEOPLE)
 
 
+class Framed(Plain):
+    def frames(self, count):
+        return np.zeros((count, 2, 2), np.float32)
+
+    def columns(self, cohort):
+        for patient in self.patients(cohort):
+            columns = of_patients([patient])
+            yield replace(columns, frames=self.frames(len(columns.subject)))
+
+
+class Uneven(Framed):
+    shapes = itertools.count(1)
+
+    def frames(self, count):
+        return np.zeros((count, next(self.shapes)), np.float32)
+
+
+class Partial(Framed):
+    def frames(self, count):
+        return super().frames(count - 1)
+
+
+class Infinite(Framed):
+    def frames(self, count):
+        return super().frames(count) + np.inf
+
+
+class Wide(Framed):
+    def frames(self, count):
+        return super().frames(count).astype(np.float64)
+
+
 class Talkative(Plain):
     def __repr__(self):
         return f"Talkative({list(PEOPLE)})"
@@ -119,8 +152,9 @@ def source_suite(opener):
     return suite()
 
 
-def test_a_source_that_breaks_nothing_passes(tmp_path):
-    suite = source_suite(refusing(Plain))
+@pytest.mark.parametrize("kind", [Plain, Framed])
+def test_a_source_that_breaks_nothing_passes(kind, tmp_path):
+    suite = source_suite(refusing(kind))
     for name in dir(suite):
         if name.startswith("test_"):
             getattr(suite, name)(tmp_path)
@@ -137,6 +171,10 @@ def test_a_source_that_breaks_nothing_passes(tmp_path):
         (Mangled, "events_are_static_first_then_by_time"),
         (Blind, "duplicates_are_who_has_the_events_of_a_smaller_id"),
         (Prying, "duplicates_are_who_has_the_events_of_a_smaller_id"),
+        (Uneven, "frames_are_of_one_shape_and_finite"),
+        (Partial, "frames_are_of_one_shape_and_finite"),
+        (Infinite, "frames_are_of_one_shape_and_finite"),
+        (Wide, "frames_are_of_one_shape_and_finite"),
         (Talkative, "its_text_shows_no_patient"),
     ],
 )

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+import recordings
 
 import oathbound
 from oathbound.core.canonical import canonical, digest, from_canonical
@@ -319,6 +320,16 @@ def model_files() -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
+SCANS: Final = {"png": recordings.png, "npz": recordings.npz, "dcm": recordings.dicom}
+
+
+def scans_of(ending: str, samples: Callable[[], list[bytes]]) -> Parser:
+    def parse(data: bytes, folder: Path) -> object:
+        return recordings.scan(ending, data, folder)
+
+    return Parser(parse, samples, (WrongInput, NothingExamined))
+
+
 def model_with(name: str) -> Parser:
     """Return the parser of one file of a model's folder, the others being intact."""
 
@@ -490,6 +501,12 @@ PARSERS: Final[dict[str, Parser]] = {
     "meds": Parser(
         in_file("data/0.parquet", lambda path: _read_all(path.parents[1])),
         shards,
+        (WrongInput, NothingExamined),
+    ),
+    **{f"scan-{ending}": scans_of(ending, samples) for ending, samples in SCANS.items()},
+    "wfdb-record": Parser(
+        lambda data, folder: recordings.beats(written(as_files(data), folder)),
+        lambda: [from_files(files) for files in recordings.record()],
         (WrongInput, NothingExamined),
     ),
     "site-file": Parser(

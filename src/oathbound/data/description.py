@@ -8,12 +8,14 @@ class Dropped:
     """What of a source is not used, as counts that may be shown (`disclosure.rounded`; None: a few).
 
     `rows` have no subject and are nobody's; `patients` have an event that cannot be read, and are left out
-    whole; `numbers` are not finite and count as absent.
+    whole; `numbers` are not finite and count as absent. `why` counts those patients by reason, where a source
+    has several reasons; each patient counts once.
     """
 
     rows: int | None = 0
     patients: int | None = 0
     numbers: int | None = 0
+    why: tuple[tuple[str, int | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ _OPENERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "meds": ("oathbound.data.meds", "open_meds"),
         "nafld": ("oathbound.data.nafld", "open_nafld"),
         "nodules": ("oathbound.data.nodules", "open_nodules"),
+        "scans": ("oathbound.data.scans", "open_scans"),
         "table": ("oathbound.data.table", "open_table"),
+        "wfdb": ("oathbound.data.signals", "open_wfdb"),
     }
 )
 
@@ -29,10 +31,10 @@ Opener = Callable[[Mapping[str, str], Path], Source]
 def open_source(kind: str, options: Mapping[str, str], base: Path) -> Source:
     """Open a source; relative paths in `options` start at `base`, the folder of the site.
 
-    Kinds: `meds` (option `path`), `table` (options: `data/table.py`), and the demo's `nafld` (no option),
-    `heart` and `nodules` (option `site`). The options `parts` and `part`, of any kind, make a simulated
-    hospital of a part of the data. Raises `WrongInput` for another kind, an option that the kind does not
-    know, or data that is not what it should be.
+    Kinds: `meds` (option `path`); `table`, `scans` and `wfdb` (options: `data/table.py`, `data/scans.py`,
+    `data/signals.py`); and the demo's `nafld` (no option), `heart` and `nodules` (option `site`). The options
+    `parts` and `part`, of any kind, make a simulated hospital of a part of the data. Raises `WrongInput` for
+    another kind, an option that the kind does not know, or data that is not what it should be.
     """
     if kind not in _OPENERS:
         raise WrongInput(f"unknown kind of source: {kind}", hint=f"one of: {', '.join(sorted(_OPENERS))}")

@@ -52,7 +52,8 @@ _PER_DAY: Final[Mapping[pl.DataType, int]] = MappingProxyType(
         pl.Datetime("ns"): 86_400 * 10**9,
     }
 )
-_ORDER, _TIME, _ROW = "\0order", "\0time", "\0row"
+TIME: Final = "\0time"
+_ORDER, _ROW = "\0order", "\0row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,20 @@ def open_table(options: Mapping[str, str], base: Path) -> InMemory:
     without events.
     """
     asked = Options.parse(options)
-    rows, without = _rows(_read(base / asked.path, asked), asked)
+    rows, without = rows_of(asked, base)
     spoilt = _spoilt(rows, asked)
     readable = rows.filter(~pl.col(SUBJECT).is_in(spoilt.implode()))
     return source_of(
         "table", _taken(readable, asked), quarantined=frozenset(spoilt.to_list()), without_subject=without
     )
+
+
+def rows_of(asked: Options, base: Path) -> tuple[pl.DataFrame, int]:
+    """Return the rows that are somebody's, with `SUBJECT` and, if asked for, `TIME`; how many are nobody's.
+
+    Raises `WrongInput` for a file or a column that is wrong.
+    """
+    return _rows(_read(base / asked.path, asked), asked)
 
 
 def source_of(
@@ -118,10 +127,8 @@ def source_of(
 
     Its columns of numbers, texts and truth values become events, row by row.
     """
-    rows = (
-        table if _TIME in table.columns else table.with_columns(pl.lit(None, pl.Datetime("us")).alias(_TIME))
-    )
-    columns = [name for name in rows.columns if name not in {SUBJECT, _ORDER, _TIME}]
+    rows = table if TIME in table.columns else table.with_columns(pl.lit(None, pl.Datetime("us")).alias(TIME))
+    columns = [name for name in rows.columns if name not in {SUBJECT, _ORDER, TIME}]
     numbers = sum(int((~rows[name].is_finite()).sum()) for name in columns if rows[name].dtype.is_float())
     events = pl.concat([_events(rows.with_row_index(_ROW), name) for name in columns], how="vertical").sort(
         _ROW, maintain_order=True
@@ -148,7 +155,7 @@ def _events(rows: pl.DataFrame, name: str) -> pl.DataFrame:
         code, value = pl.concat_str(pl.lit(f"{name}//"), words), pl.lit(None, pl.Float64)
     return rows.filter(there).select(
         pl.col(SUBJECT).alias("subject_id"),
-        pl.col(_TIME).alias("time"),
+        pl.col(TIME).alias("time"),
         code.alias("code"),
         value.alias("numeric_value"),
         _ROW,
@@ -242,7 +249,7 @@ def _rows(table: pl.DataFrame, asked: Options) -> tuple[pl.DataFrame, int]:
     if asked.order:
         named = named.rename({asked.order: _ORDER})
     if asked.time:
-        named = named.with_columns(_moment(named[asked.time]).alias(_TIME)).drop(asked.time)
+        named = named.with_columns(_moment(named[asked.time]).alias(TIME)).drop(asked.time)
     rows = named.drop_nulls(SUBJECT)
     return rows, named.height - rows.height
 
@@ -292,7 +299,7 @@ def _spoilt(rows: pl.DataFrame, asked: Options) -> pl.Series:
     several = pl.len().over(SUBJECT) > 1
     spoilt = pl.lit(value=False)
     if asked.time:
-        spoilt |= pl.col(_TIME).is_null()
+        spoilt |= pl.col(TIME).is_null()
     if asked.order:
         spoilt |= several & (pl.col(_ORDER).is_null() | pl.struct(SUBJECT, _ORDER).is_duplicated())
     elif not asked.take:

@@ -1,5 +1,6 @@
 """Copies are found exactly: against a plain comparison, and where all hashes are equal."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -47,6 +48,32 @@ def found(patients):
 def test_copies_are_those_of_a_plain_comparison(drawn):
     patients = [Patient(3 * n - 7, tuple(record)) for n, record in enumerate(drawn)]
     assert found(patients) == expected(patients)
+
+
+framed = st.lists(
+    st.lists(st.tuples(events, st.sampled_from([0.0, -0.0, 1.0])), min_size=1, max_size=3), max_size=8
+)
+
+
+@given(framed)
+def test_events_with_frames_are_equal_where_their_frames_are(drawn):
+    """A frame's number counts as one more value of the event: both zeros are one."""
+    patients = [
+        Patient(3 * n - 7, tuple(event for event, _ in sorted(record, key=lambda each: key(each[0])[:1])))
+        for n, record in enumerate(drawn)
+    ]
+    frames = [shade for record in drawn for _, shade in sorted(record, key=lambda each: key(each[0])[:1])]
+    whole = replace(of_patients(patients), frames=np.array(frames, np.float32)[:, None, None])
+    kept, repeated = [], set()
+    for patient, record in zip(patients, drawn, strict=True):
+        shown = sorted((*key(event), shade) for event, shade in record)
+        if shown in kept:
+            repeated.add(patient.subject_id)
+        kept.append(shown)
+    found = copies(
+        lambda subjects: pieces(of_subjects(whole, subjects)), frozenset(p.subject_id for p in patients)
+    )
+    assert found == repeated
 
 
 def test_equal_hashes_alone_make_no_copy(monkeypatch):

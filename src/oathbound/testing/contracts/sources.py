@@ -5,18 +5,24 @@ from collections import Counter
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
+from typing import Final
+
+import numpy as np
 
 from oathbound.core.errors import OathboundError, WrongInput
 from oathbound.core.patient import Event, Patient
 from oathbound.core.record import Digest, Name, Record
 from oathbound.data.cohort import Cohort, restored
-from oathbound.data.columns import patients_of
+from oathbound.data.columns import columns_of, patients_of
 from oathbound.data.kinds import Opener
 from oathbound.data.source import ColumnSource, Source
 from oathbound.testing.contracts.rule import expect, refuses
 
 LEAST = 5
 """The patients that the suite's records must hold."""
+
+
+_FRAMES: Final = {"float32", "uint16", "uint8"}
 
 
 class _Described(Record):
@@ -96,7 +102,7 @@ class SourceContract(ABC):
         """Among those asked about alone, and in any order of events."""
         source = self._opened(tmp_path)
         everybody = _readable(source)
-        events = {p.subject_id: Counter(p.events) for p in source.patients(_cohort(everybody))}
+        events = _records(source, _cohort(everybody))
 
         def alike(asked: frozenset[int]) -> set[int]:
             return {s for s in asked if any(other < s and events[other] == events[s] for other in asked)}
@@ -113,6 +119,24 @@ class SourceContract(ABC):
             cohort = _cohort(_readable(source))
             given = [patient for columns in source.columns(cohort) for patient in patients_of(columns)]
             expect(_by_id(given) == _by_id(list(source.patients(cohort))), "columns hold what patients do")
+
+    def test_frames_are_of_one_shape_and_finite(self, tmp_path: Path) -> None:
+        """What was recorded at the events, if the source has it: one frame each, of numbers."""
+        source = self._opened(tmp_path)
+        if not isinstance(source, ColumnSource):
+            return
+        pieces = list(source.columns(_cohort(_readable(source))))
+        framed = [piece.frames for piece in pieces if piece.frames is not None]
+        expect(len(framed) in {0, len(pieces)}, "all pieces have frames, or none")
+        kinds = {(frames.shape[1:], frames.dtype.name) for frames in framed}
+        expect(len(kinds) < 2, "frames are of one shape and type")  # noqa: PLR2004 - one
+        expect(
+            {name for _, name in kinds} <= _FRAMES, f"frames are of a type of {', '.join(sorted(_FRAMES))}"
+        )
+        for piece in pieces:
+            if piece.frames is not None:
+                expect(len(piece.frames) == len(piece.subject), "every event has a frame")
+                expect(bool(np.isfinite(piece.frames).all()), "frames are finite")
 
     def test_wrong_options_are_refused(self, tmp_path: Path) -> None:
         """With an error of oathbound: an option that it does not know, and data that are not there."""
@@ -140,6 +164,20 @@ def _cohort(subjects: tuple[int, ...]) -> Cohort:
 
 def _is_event(event: Event) -> bool:
     return bool(event.code) and (event.value is None or isfinite(event.value))
+
+
+def _records(source: Source, cohort: Cohort) -> dict[int, Counter[tuple[Event, bytes]]]:
+    """Return what each patient's record holds, whatever the order: events, with their frames."""
+    records: dict[int, Counter[tuple[Event, bytes]]] = {}
+    for columns in columns_of(source, cohort):
+        nothing = [b""] * len(columns.subject)
+        frames = nothing if columns.frames is None else [frame.tobytes() for frame in columns.frames]
+        start = 0
+        for patient in patients_of(columns):
+            end = start + len(patient.events)
+            records[patient.subject_id] = Counter(zip(patient.events, frames[start:end], strict=True))
+            start = end
+    return records
 
 
 def _by_id(patients: list[Patient]) -> list[Patient]:
