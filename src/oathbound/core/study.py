@@ -31,7 +31,8 @@ DuoTerm = Annotated[str, Field(pattern=r"^DUO:[0-9]{7}$")]
 """A code of GA4GH's Data Use Ontology."""
 
 LOCAL_PROCESSES = "local-processes"
-ENGINES = ("local", LOCAL_PROCESSES)
+NVFLARE = "nvflare"
+ENGINES = ("local", LOCAL_PROCESSES, NVFLARE)
 """The engines that oathbound has; extensions bring others."""
 
 MOST_ROUND_STATEMENTS = 2700
@@ -365,7 +366,8 @@ class Run(Record):
     engine: Name = Field(
         description=(
             "What carries messages between sites: local, where every site's folder is on this machine and "
-            "one process opens them all; local-processes, where each site has a process of its own."
+            "one process opens them all; local-processes, where each site has a process of its own; nvflare, "
+            "where each site has a machine of its own, and NVIDIA FLARE runs between them."
         )
     )
     sites: Text = Field(description="The folder that holds the sites' folders, relative to the study file.")

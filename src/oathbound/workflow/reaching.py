@@ -51,4 +51,5 @@ def processes(study: StudyFolder) -> Iterator[dict[str, Process]]:
             command = [sys.executable, "-m", "oathbound.workflow.site_process", str(study.path), site.name]
             peers[site.name] = process = Process(site.name, command)
             ended.callback(process.close)
+            process.start()  # all at once: each takes seconds to import what it needs
         yield peers

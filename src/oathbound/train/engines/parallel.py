@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from oathbound.core.errors import OathboundError, ProtocolRefused, Unavailable
+from oathbound.core.errors import ProtocolRefused, Unavailable
 from oathbound.train.coordinator import Coordinator
 from oathbound.train.descent import Progress
 from oathbound.train.engine import Peer
@@ -60,7 +60,7 @@ def _attempt(coordinator: Coordinator, nodes: Mapping[str, Peer], pool: ThreadPo
     while messages:
         try:
             answers = list(pool.map(asked, messages, messages.values()))
-        except OathboundError:
+        except BaseException:
             coordinator.void()
             raise
         for site, answer in zip(messages, answers, strict=True):

@@ -16,7 +16,7 @@ MOST_BYTES: Final = 4 * 1024**3
 
 
 class Process:
-    """One site's process: a `Peer`. It is started by the first message, and by the first after it died."""
+    """One site's process: a `Peer`. `start` it, or let a message do so: the first one after it died does."""
 
     def __init__(self, site: str, command: Sequence[str]) -> None:
         self._site = site
@@ -34,7 +34,7 @@ class Process:
         Raises what the site raises, and `Unavailable` where the process has died or cannot be started; the
         next message starts another, which knows what the site's folder holds and nothing else.
         """
-        process = self._process or self._started()
+        process = self._process or self.start()
         try:
             answer = _asked(process, message)
         except BaseException:
@@ -56,7 +56,8 @@ class Process:
                 if pipe is not None:
                     _close(pipe)
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the process, which answers when it is ready; `Unavailable` where it cannot be started."""
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the command is the caller's, and no shell reads it
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
