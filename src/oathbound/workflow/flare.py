@@ -29,17 +29,11 @@ from oathbound.train.engines.answers import answered, opened
 from oathbound.workflow.folders import StudyFolder
 from oathbound.workflow.reaching import Reached
 from oathbound.workflow.site import Site
+from oathbound.workflow.site_kit import COORDINATOR_CLASSES, SITE_CLASSES
 from oathbound.workflow.train import train
 
 STUDY: Final = "OATHBOUND_STUDY"
 """The environment variable that says, at each machine, where its folder of the study lies."""
-
-EXECUTOR: Final = "nvflare.collab.runtime.executor.CollabExecutor"
-CONTROLLER: Final = "nvflare.collab.runtime.controller.CollabController"
-SITE_CLASSES: Final = (EXECUTOR, "oathbound.workflow.flare.SiteApp")
-"""All that a site lets a job name."""
-
-COORDINATOR_CLASSES: Final = (CONTROLLER, "oathbound.workflow.flare.CoordinatorApp")
 
 ANSWER_SECONDS: Final = 600.0
 """How long the coordinator waits for one answer; a site that takes longer is lost for the wave."""
@@ -128,11 +122,15 @@ def write_job(study: StudyFolder, folder: Path) -> Path:
     server = {
         "format_version": 2,
         "workflows": [
-            {"id": "controller", "path": CONTROLLER, "args": {"server_obj_id": "_server", **options}}
+            {
+                "id": "controller",
+                "path": COORDINATOR_CLASSES[0],
+                "args": {"server_obj_id": "_server", **options},
+            }
         ],
         "components": [{"id": "_server", "path": COORDINATOR_CLASSES[1], "args": {}}],
     }
-    executor = {"path": EXECUTOR, "args": {"client_obj_id": "_client", **options}}
+    executor = {"path": SITE_CLASSES[0], "args": {"client_obj_id": "_client", **options}}
     client = {
         "format_version": 2,
         "executors": [{"tasks": ["*"], "executor": executor}],
@@ -160,6 +158,7 @@ def _study() -> StudyFolder:
     path = os.environ.get(STUDY)
     if not path:
         raise WrongInput(
-            f"{STUDY} is not set", hint=f"start FLARE here with {STUDY}=the folder of the study on this machine"
+            f"{STUDY} is not set",
+            hint=f"start FLARE here with {STUDY}=the folder of the study on this machine",
         )
     return StudyFolder.open(Path(path))

@@ -66,6 +66,19 @@ class Trained:
     epsilon: Decimal | None
 
 
+@dataclass(slots=True)
+class _Clock:
+    """The coordinator's clock. Sites in its process take the time of its last look: one machine, one time."""
+
+    look: Callable[[], int]
+    last: int
+
+    def __call__(self) -> int:
+        """Return the time."""
+        self.last = self.look()
+        return self.last
+
+
 @dataclass(frozen=True, slots=True)
 class _Gathered:
     """One round: every site has stated its cohort of it, by consents of `as_of` or later."""
@@ -123,7 +136,8 @@ def train(
         torch.set_num_threads(study.study.run.threads)
     first = flat(family_of(policy).model)
     plan = Plan.of(policy, first.size)
-    with study.locked(), study.log() as log, by(study, clock) as sites_by:
+    clock = now = _Clock(clock, 0)
+    with study.locked(), study.log() as log, by(study, lambda: now.last or now()) as sites_by:
         parties = study.parties()
         sites = [
             Asked(site.name, parties[site.name], sites_by.peers[site.name], policy) for site in policy.sites
@@ -159,7 +173,7 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Descent:
     _state_segment(session, max(each.round for each in positions.values()), descent)
     hours = study.policy.consent.staleness_hours
     while (taken := _steps_stated(session)) < plan.training.steps:
-        gathered = _gather(session, clock())
+        gathered = _gather(session, clock)
         last = min(taken + plan.training.round_steps, plan.training.steps)
 
         def goes_on(until: int = last, oldest: int = gathered.as_of) -> bool:
@@ -191,7 +205,7 @@ def _seats(session: _Session, number: int, last_step: int) -> dict[str, Seat]:
     return {site.name: Seat(site.peer, begin) for site in session.sites}
 
 
-def _gather(session: _Session, now: int) -> _Gathered:
+def _gather(session: _Session, clock: Callable[[], int]) -> _Gathered:
     """Open the next round, or go on with one of which nobody withdrew since, and have it witnessed.
 
     The consents of the latter must also be fresh.
@@ -207,7 +221,8 @@ def _gather(session: _Session, now: int) -> _Gathered:
     rounds = [each for each in stated(session.log, Round, parties) if each.round == number]
     if {each.site for each in rounds} != {site.name for site in session.sites}:
         raise NotAuthentic(f"not every site has stated its cohort of round {number}")
-    witnessed(session.log, session.study.secret(), session.consortium, now)
+    # looked at again: sites may have read for minutes
+    witnessed(session.log, session.study.secret(), session.consortium, clock())
     return _Gathered(number, min(each.as_of for each in rounds))
 
 
