@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from nvflare.apis.fl_exception import FLCommunicationError
 from nvflare.collab import CollabCallError, collab
+from nvflare.fuel.flare_api.api_spec import AuthenticationError, AuthorizationError, NoReply, SessionClosed
+from nvflare.fuel.flare_api.flare_api import new_secure_session
 
 from oathbound.core.errors import ProtocolRefused, Unavailable, WrongInput
 from oathbound.train.engines import parallel
@@ -30,13 +33,27 @@ from oathbound.workflow.folders import StudyFolder
 from oathbound.workflow.reaching import Reached
 from oathbound.workflow.site import Site
 from oathbound.workflow.site_kit import COORDINATOR_CLASSES, SITE_CLASSES
-from oathbound.workflow.train import train
+from oathbound.workflow.train import Trained, train
+from oathbound.workflow.watch import Watch
 
 STUDY: Final = "OATHBOUND_STUDY"
 """The environment variable that says, at each machine, where its folder of the study lies."""
 
+ADMIN: Final = "OATHBOUND_FLARE_ADMIN"
+"""The environment variable that says, at the coordinator, where the kit of whoever submits jobs lies."""
+
 ANSWER_SECONDS: Final = 600.0
 """How long the coordinator waits for one answer; a site that takes longer is lost for the wave."""
+
+_FLARE_ERRORS: Final = (
+    OSError,
+    ValueError,
+    FLCommunicationError,
+    AuthenticationError,
+    AuthorizationError,
+    NoReply,
+    SessionClosed,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +127,55 @@ class _Remote:
         if not isinstance(answer, bytes):
             raise ProtocolRefused(f"{self.name} answers something else than bytes")
         return opened(answer, self.name)
+
+
+def train_over_flare(study: StudyFolder, *, clock: Callable[[], int], watch: Watch) -> Trained:
+    """Submit the job that trains a study, wait until it ends, and return what it left in the study's folder.
+
+    The training runs in FLARE's process at the coordinator: that machine's FLARE and this call have one study
+    folder. Raises `Unavailable` where FLARE cannot be reached, or the job ended without a model.
+    """
+    if not study.model.is_dir():
+        _wait_for_job(study, watch)
+
+    @contextmanager
+    def finished(study: StudyFolder, _clock: Callable[[], int]) -> Iterator[Reached]:
+        yield Reached({site.name: _Gone(site.name) for site in study.policy.sites}, parallel.run)
+
+    return train(study, clock=clock, watch=watch, by=finished)
+
+
+def _wait_for_job(study: StudyFolder, watch: Watch) -> None:
+    kit = os.environ.get(ADMIN)
+    if not kit:
+        raise WrongInput(f"{ADMIN} is not set", hint="it names the folder of FLARE's kit that submits jobs")
+    watch(0, study.policy.training.steps, "connecting to FLARE")
+    job = write_job(study, study.path / "run").resolve()
+    try:
+        session = new_secure_session(Path(kit).name, kit)
+        try:
+            session.monitor_job(session.submit_job(str(job)))
+        finally:
+            session.close()
+    except _FLARE_ERRORS as error:
+        raise Unavailable(
+            f"FLARE's server did not take the job, or went away: {type(error).__name__}",
+            hint="see that it runs, and train again: what was done is kept",
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A site after its job: a `Peer` that does not answer."""
+
+    name: str
+
+    def receive(self, _message: bytes) -> bytes:
+        """Raise `Unavailable`."""
+        raise Unavailable(
+            "FLARE's job has ended before the training did",
+            hint="its log, at the server and at every site, says why; train again, and it goes on",
+        )
 
 
 def write_job(study: StudyFolder, folder: Path) -> Path:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from oathbound.core.study import LOCAL_PROCESSES
+from oathbound.core.errors import Unavailable
+from oathbound.core.study import LOCAL_PROCESSES, NVFLARE
 from oathbound.train.engine import Engine, Peer
 from oathbound.train.engines import local, parallel
 from oathbound.train.engines.processes import Process
@@ -32,6 +33,8 @@ def reached(study: StudyFolder, clock: Callable[[], int]) -> Iterator[Reached]:
         with processes(study) as peers:
             yield Reached(peers, parallel.run)
         return
+    if name == NVFLARE:
+        raise Unavailable("the sites of this study are reached over FLARE", hint="oathbound train does so")
     engine: Engine = local.run if name == LOCAL else load(study.policy, "engines", name)
     parties = study.parties()
     with ExitStack() as sites:
