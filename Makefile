@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test flare lint format docs clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -17,6 +17,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+flare: $(READY)
+	$(PIP) install -e '.[dev,nvflare]' -c constraints.txt
+	$(BIN)/python -m pytest -m flare
 
 lint: $(READY)
 	$(BIN)/ruff check .

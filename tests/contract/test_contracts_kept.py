@@ -26,7 +26,7 @@ from oathbound.testing.contracts.audits import AuditContract
 from oathbound.testing.contracts.engines import EngineContract
 from oathbound.testing.contracts.models import ModelContract
 from oathbound.testing.contracts.sources import SourceContract
-from oathbound.train.engines import local
+from oathbound.train.engines import local, parallel
 
 DAY = datetime(2020, 1, 1)  # noqa: DTZ001 - MEDS times have no zone
 ROWS = [
@@ -142,3 +142,8 @@ class TestSensitiveDisclosure(AuditContract):
 class TestLocalEngine(EngineContract):
     def engine(self):
         return local.run
+
+
+class TestParallelEngine(EngineContract):
+    def engine(self):
+        return parallel.run

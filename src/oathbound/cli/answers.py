@@ -87,6 +87,22 @@ class CheckAnswer(Answer):
     epsilon: Spent = Field(description="The price of all attempts; null where no bound holds.")
 
 
+class ExaminedAnswer(Record):
+    """One thing that `doctor` looked at."""
+
+    what: str = Field(description="What should be.", examples=["the folder can be written"])
+    wrong: str = Field(description="What is wrong; empty where nothing is.", examples=[""])
+    hint: str = Field(description="What to do about it; may be empty.", examples=[""])
+
+
+class DoctorAnswer(Answer):
+    """`doctor`: how a site is set up."""
+
+    format: Literal["oathbound/doctor/v1"] = "oathbound/doctor/v1"
+    site: Name = Field(description="The site.")
+    examined: tuple[ExaminedAnswer, ...] = Field(min_length=1)
+
+
 class TestPriceAnswer(Record):
     """What one test is expected to cost."""
 

@@ -20,6 +20,7 @@ from oathbound.cli.verbs import (
     completion,
     data,
     demo,
+    doctor,
     explain,
     extensions,
     init,
@@ -37,7 +38,7 @@ from oathbound.core.exits import Exit
 FULL_OR_FORBIDDEN = frozenset({errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT})
 """What the machine cannot do now; every other system error is a wrong path."""
 
-EXTRAS = frozenset({"PIL", "numpy", "pandas", "polars", "pydicom", "safetensors", "torch"})
+EXTRAS = frozenset({"PIL", "numpy", "nvflare", "pandas", "polars", "pydicom", "safetensors", "torch"})
 """Packages that a base install, which verifies, does without."""
 
 app = typer.Typer(
@@ -76,6 +77,7 @@ VERBS = (
     release,
     verify,
     report,
+    doctor,
     explain,
     demo,
     completion,
@@ -154,7 +156,8 @@ def _refusal(error: Exception) -> OathboundError:
         case typer.Abort():
             return Interrupted("interrupted; what was done is kept")
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in EXTRAS:
-            extra = "scans" if error.name in {"PIL", "pydicom"} else "train,audit"
+            top = (error.name or "").split(".")[0]
+            extra = {"PIL": "scans", "pydicom": "scans", "nvflare": "nvflare"}.get(top, "train,audit")
             return Unavailable(f"{error.name} is not installed", hint=f"pip install 'oathbound[{extra}]'")
         case OSError():
             kind = Unavailable if error.errno in FULL_OR_FORBIDDEN else WrongInput

@@ -34,6 +34,11 @@ DataClass = Annotated[str, Field(pattern=r"^[A-Z]{2,20}$")]
 DuoTerm = Annotated[str, Field(pattern=r"^DUO:[0-9]{7}$")]
 """A code of GA4GH's Data Use Ontology."""
 
+LOCAL_PROCESSES = "local-processes"
+NVFLARE = "nvflare"
+ENGINES = ("local", LOCAL_PROCESSES, NVFLARE)
+"""The engines that oathbound has; extensions bring others."""
+
 MOST_ROUND_STATEMENTS = 2700
 """Of rounds times one more than sites: half a bundle, which leaves room for rounds that are begun again."""
 
@@ -364,7 +369,9 @@ class Run(Record):
 
     engine: Name = Field(
         description=(
-            "What carries messages between sites: local, where every site's folder is on this machine."
+            "What carries messages between sites: local, where every site's folder is on this machine and "
+            "one process opens them all; local-processes, where each site has a process of its own; nvflare, "
+            "where each site has a machine of its own, and NVIDIA FLARE runs between them."
         )
     )
     sites: Text = Field(description="The folder that holds the sites' folders, relative to the study file.")
@@ -382,8 +389,10 @@ class Study(Record):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.run.engine != "local" and self.policy.extension("engines", self.run.engine) is None:
-            raise ValueError(f"run.engine {self.run.engine} is neither local nor one of policy.extensions")
+        if self.run.engine not in ENGINES and self.policy.extension("engines", self.run.engine) is None:
+            raise ValueError(
+                f"run.engine {self.run.engine} is none of {', '.join(ENGINES)}, and not of policy.extensions"
+            )
         return self
 
     @classmethod

@@ -1,11 +1,21 @@
-"""What an engine is: it carries messages between the coordinator and the sites' nodes."""
+"""What an engine is: it carries messages between the coordinator and the sites."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from oathbound.train.coordinator import Coordinator
 from oathbound.train.descent import Progress
-from oathbound.train.node import Node
+
+
+class Peer(Protocol):
+    """A site as whoever carries messages sees it: a `Node`, or what stands for one of another process."""
+
+    def receive(self, message: bytes) -> bytes:
+        """Return the site's answer to one message.
+
+        Raises what the site raises, and `Unavailable` where no answer comes.
+        """
+        ...
 
 
 class Engine(Protocol):
@@ -14,7 +24,7 @@ class Engine(Protocol):
     def __call__(
         self,
         coordinator: Coordinator,
-        nodes: Mapping[str, Node],
+        nodes: Mapping[str, Peer],
         *,
         goes_on: Callable[[], bool],
         save: Callable[[bytes], None],

@@ -31,9 +31,13 @@ def init(path: Path, parties: Sequence[Path]) -> Party:
 
     `parties` are files of sites' public keys, as far as they are there; the file has places for the others.
     """
-    members = [(party.name, party.fingerprint) for party in map(read_party, parties)]
+    known = [read_party(file) for file in parties]
+    members = [(party.name, party.fingerprint) for party in known]
     members += [(name, _PLACEHOLDER) for name in SITES[len(members) :]]
-    return write_study(path, "study.toml", members, folder="sites")
+    coordinator = write_study(path, "study.toml", members, folder="sites")
+    for party in known:  # every site needs the others' keys, also where no folder is shared
+        write_file(path / "parties" / f"{party.name}.json", party.encoded())
+    return coordinator
 
 
 def init_example(path: Path, *, now: int) -> Party:

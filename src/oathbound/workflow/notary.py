@@ -4,9 +4,10 @@ Everything here can be repeated after a crash. A statement that a log already ho
 that reached the site's log and not the study's is delivered on the next try.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable
 from oathbound.core.study import Policy
@@ -14,12 +15,32 @@ from oathbound.evidence.envelope import identity, open_envelope, sign
 from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, origin
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
-from oathbound.evidence.merkle import root
+from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import Checkpoint, cosign, decode, open_checkpoint, sign_checkpoint, witnesses
 from oathbound.evidence.predicates import ModelMade, Predicate, predicate_of
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 
 _P = TypeVar("_P", bound=Predicate)
+
+
+class Witness(Protocol):
+    """A site that cosigns logs: a folder on this machine, or one that is asked elsewhere."""
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+        ...
+
+    def review(self, leaves: Sequence[bytes]) -> None:
+        """Raise `NotAuthentic` for leaves of the study's log that the site would not cosign."""
+        ...
+
+    def cosign(self, note: bytes, leaves: Sequence[bytes], now: int) -> bytes:
+        """Return the note with the site's cosignature; `leaves` are the log's, and more than the note's.
+
+        `now` is the time at which a site on this machine cosigns; another uses its own clock.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +49,70 @@ class Consortium:
 
     policy: Policy
     parties: Mapping[str, Party]
-    sites: Sequence[SiteFolder]
+    sites: Sequence[Witness]
 
     @classmethod
     def of(cls, study: StudyFolder) -> Self:
         """Return the consortium of a study whose sites all lie on this machine."""
-        return cls(study.policy, study.parties(), study.sites())
+        policy, parties = study.policy, study.parties()
+        return cls(policy, parties, [SiteWitness(site, policy, parties) for site in study.sites()])
+
+
+@dataclass(frozen=True, slots=True)
+class SiteWitness:
+    """A site whose folder lies here. It remembers, durably, the last checkpoint of each log."""
+
+    site: SiteFolder
+    policy: Policy
+    parties: Mapping[str, Party]
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+        return self.site.file.name
+
+    def review(self, leaves: Sequence[bytes]) -> None:
+        """Refuse a study's log that does not hold exactly what the site has stated."""
+        party = self.site.secret().party()
+        mine = {party.fingerprint: party}
+        with self.site.log(self.policy) as own:
+            kept = set(own.leaves())
+        if any(leaf not in kept and _identity(leaf, mine) for leaf in leaves):
+            raise NotAuthentic(
+                f"{self.name} refuses to cosign the study's log: the site's own has lost statements",
+                hint=f"restore the folder {self.site.path}: it, or a part of it, is older than the study",
+            )
+        if not kept <= set(leaves):
+            raise NotAuthentic(
+                f"{self.name} refuses to cosign the study's log: it leaves out what the site has stated",
+                hint="a verb was interrupted at that site: run it again, and it delivers its statement",
+            )
+
+    def cosign(self, note: bytes, leaves: Sequence[bytes], now: int) -> bytes:
+        """Cosign at `now`, unless the note is nobody's of this study, or its log was rewritten."""
+        operator = decode(note)[0].origin.rpartition("/")[2]
+        if operator not in self.parties:
+            raise NotAuthentic(f"{self.name} is asked to cosign a log that is of nobody in this study")
+        checkpoint = open_checkpoint(note, self.parties[operator], origin(self.policy, operator))
+        if operator == self.policy.coordinator.name:
+            self.review(leaves[: checkpoint.size])
+        self._remember(checkpoint, note, [leaf_hash(leaf) for leaf in leaves])
+        return cosign(note, self.site.secret(), now)
+
+    def _remember(self, checkpoint: Checkpoint, note: bytes, leaf_hashes: Sequence[bytes]) -> None:
+        """Write down what is about to be cosigned, if the log only grew since the last time.
+
+        Raises `NotAuthentic` for a log whose leaves are not those of its checkpoint, or that was rewritten.
+        """
+        memory = self.site.path / "witness" / f"{checkpoint.origin.replace('/', '_')}.note"
+        last = decode(read_file(memory))[0] if memory.exists() else None
+        grown = last is None or (last.size <= checkpoint.size and root(leaf_hashes[: last.size]) == last.root)
+        if root(leaf_hashes[: checkpoint.size]) != checkpoint.root or not grown:
+            raise NotAuthentic(
+                f"{self.name} refuses to cosign the log {checkpoint.origin}: it was rewritten",
+                hint="restore the log from a copy; no site cosigns a log that lost a statement",
+            )
+        write_file(memory, note)
 
 
 def state(predicate: Predicate, secret: Secret, *logs: Log) -> None:
@@ -48,9 +127,9 @@ def state(predicate: Predicate, secret: Secret, *logs: Log) -> None:
             log.append(leaf)
 
 
-def deliver(own: Log, log: Log) -> None:
+def deliver(leaves: Iterable[bytes], log: Log) -> None:
     """Append to the study's log what a site has stated in its own, and a crash kept from the study's."""
-    for leaf in own.leaves():
+    for leaf in leaves:
         log.append(leaf)
 
 
@@ -125,7 +204,7 @@ def standing(log: Log, consortium: Consortium) -> bytes:
 def check_complete(log: Log, consortium: Consortium) -> None:
     """Refuse, for each site, a study's log that does not hold exactly what the site has stated."""
     for site in consortium.sites:
-        _check_own(site, consortium.policy, log.leaves())
+        site.review(log.leaves())
 
 
 def check_clock(log: Log, consortium: Consortium, now: int) -> None:
@@ -147,56 +226,38 @@ def _names(note: bytes, consortium: Consortium) -> set[str]:
 
 
 def _cosigned(note: bytes, log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:
-    """Return the note with the cosignatures of all sites but the operator, kept if it was not whole."""
+    """Return the note with the cosignatures of all sites but the operator, kept if it was not whole.
+
+    Raises `Unavailable` where a site's clock is not this machine's: `verify` would refuse the log.
+    """
     checkpoint = open_checkpoint(
         note, consortium.parties[operator.name], origin(consortium.policy, operator.name)
     )
-    expected = {site.file.name for site in consortium.sites} - {operator.name} - _names(note, consortium)
-    if expected:
-        check_clock(log, consortium, now)
+    expected = {site.name for site in consortium.sites} - {operator.name} - _names(note, consortium)
+    if not expected:
+        return note
+    check_clock(log, consortium, now)
     for site in consortium.sites:
-        if site.file.name in expected:
-            if operator.name == consortium.policy.coordinator.name:
-                _check_own(site, consortium.policy, log.leaves()[: checkpoint.size])
-            _remember(site, checkpoint, note, log.leaf_hashes())
-            note = cosign(note, site.secret(), now)
-    if expected:
-        log.write_checkpoint(note)
+        if site.name in expected:
+            note = site.cosign(note, log.leaves(), now)
+    _check_cosigned(note, checkpoint, expected, consortium, now)
+    log.write_checkpoint(note)
     return note
 
 
-def _check_own(site: SiteFolder, policy: Policy, leaves: Sequence[bytes]) -> None:
-    """Refuse, for `site`, to cosign a study's log unless it holds exactly what the site has stated."""
-    party = site.secret().party()
-    mine = {party.fingerprint: party}
-    with site.log(policy) as own:
-        kept = set(own.leaves())
-        if any(leaf not in kept and _identity(leaf, mine) for leaf in leaves):
-            raise NotAuthentic(
-                f"{site.file.name} refuses to cosign the study's log: the site's own has lost statements",
-                hint=f"restore the folder {site.path}: it, or a part of it, is older than the study",
-            )
-        if not kept <= set(leaves):
-            raise NotAuthentic(
-                f"{site.file.name} refuses to cosign the study's log: it leaves out what the site has stated",
-                hint="a verb was interrupted at that site: run it again, and it delivers its statement",
-            )
-
-
-def _remember(site: SiteFolder, checkpoint: Checkpoint, note: bytes, leaf_hashes: Sequence[bytes]) -> None:
-    """Write down, durably, what `site` is about to cosign, if the log only grew since the last time.
-
-    Raises `NotAuthentic` for a log whose leaves are not those of its checkpoint, or that was rewritten.
-    """
-    memory = site.path / "witness" / f"{checkpoint.origin.replace('/', '_')}.note"
-    last = decode(read_file(memory))[0] if memory.exists() else None
-    grown = last is None or (last.size <= checkpoint.size and root(leaf_hashes[: last.size]) == last.root)
-    if root(leaf_hashes[: checkpoint.size]) != checkpoint.root or not grown:
-        raise NotAuthentic(
-            f"{site.file.name} refuses to cosign the log {checkpoint.origin}: it was rewritten",
-            hint="restore the log from a copy; no site cosigns a log that lost a statement",
+def _check_cosigned(
+    note: bytes, checkpoint: Checkpoint, expected: AbstractSet[str], consortium: Consortium, now: int
+) -> None:
+    trusted = {party.fingerprint: party for party in consortium.parties.values()}
+    times = {seen.name: seen.time for seen in witnesses(note, trusted)}
+    if decode(note)[0] != checkpoint or not expected <= times.keys():
+        raise NotAuthentic("a checkpoint came back from the sites without a cosignature, or as another")
+    off = sorted(site for site in expected if abs(times[site] - now) > CLOCK_SKEW_SECONDS)
+    if off:
+        raise Unavailable(
+            f"the clock of {off[0]} is ahead of this machine's, or behind it",
+            hint="set both right: what a site cosigns carries its time, and `verify` compares them",
         )
-    write_file(memory, note)
 
 
 def _identity(leaf: bytes, parties: Mapping[str, Party]) -> str | None:

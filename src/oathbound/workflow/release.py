@@ -50,11 +50,12 @@ def release(study: StudyFolder, model: Path, out: Path, *, now: int) -> Released
         made = stated(log, ModelMade, consortium.parties)[0]
         if model_files(model) != made.files:
             raise NotAcceptable(f"{model} is not the model that this study trained")
-        histories = [_findings(site, consortium) for site in consortium.sites]
+        sites = study.sites()
+        histories = [_findings(site, consortium) for site in sites]
         battery = set(battery_of(policy))
         missing = [
             site.file.name
-            for site, history in zip(consortium.sites, histories, strict=True)
+            for site, history in zip(sites, histories, strict=True)
             if not battery <= {found.finding.test for found in history}
         ]
         if missing:
@@ -63,7 +64,7 @@ def release(study: StudyFolder, model: Path, out: Path, *, now: int) -> Released
                 hint=f"at each of them: oathbound audit {study.model} --site {missing[0]}",
             )
         heads, logs = {}, {}
-        for site in consortium.sites:
+        for site in sites:
             with site.log(policy) as own:
                 check_reads(site, own, now)
                 note = witnessed(own, site.secret(), consortium, now)

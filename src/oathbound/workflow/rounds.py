@@ -5,7 +5,6 @@ that patient. Nobody is ever added: a cohort is drawn once. `spec/cohort.md` num
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from oathbound.core.errors import ConsentRefused, Refused, Unavailable
@@ -20,15 +19,6 @@ from oathbound.evidence.log import Log
 from oathbound.evidence.predicates import Admission, Audited, AuditRoots, Round
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.notary import deliver, state, stated
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The cohorts of one round: whose records each site may use, by consents of `as_of` or later."""
-
-    number: int
-    as_of: int
-    members: Mapping[str, frozenset[int]]
 
 
 def read_again(site: SiteFolder, store: SiteStore) -> ConsentFile:
@@ -92,9 +82,9 @@ def check_reads(site: SiteFolder, own: Log, now: int) -> None:
 
 
 def gather_site(
-    site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, number: int, now: int, log: Log
-) -> tuple[Round, frozenset[int]]:
-    """State whose records the site may use in a round, once, and return the statement and the patients.
+    site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, number: int, now: int
+) -> None:
+    """State, in the site's own log, whose records it may use in a round; once, however often it is called.
 
     Raises `ConsentRefused` when fewer are left than the policy lets anybody count, and `Unavailable` when
     this machine's clock is behind the last consents that the site stated.
@@ -102,16 +92,10 @@ def gather_site(
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
     last = latest_round(site, policy)
     with site.log(policy) as own:
-        deliver(own, log)
         check_reads(site, own, now)
         if last is not None and last.round == number:
-            use = store.uses(policy.study).get(round_label(number))
-            if use is None:
-                raise Refused(
-                    f"{name} has stated its cohort of round {number}, which its state does not hold",
-                    hint="restore the newest state.sqlite there: what was charged must not be forgotten",
-                )
-            return last, cohort.members - use.absent
+            members_of(site, store, policy, number)
+            return
         consents = read_again(site, store)
         left = left_before(store, policy.study, number)
         members = _allowed(store, policy.consent.training_purpose, policy, now, cohort.members - left)
@@ -131,8 +115,18 @@ def gather_site(
             members=rounded(len(members)) or 0,
             root=commit(store, policy, members, site=name, label=round_label(number)),
         )
-        state(gathered, secret, own, log)
-    return gathered, members
+        state(gathered, secret, own)
+
+
+def members_of(site: SiteFolder, store: SiteStore, policy: Policy, number: int) -> frozenset[int]:
+    """Return the members whose records the site may use in a round of which it stated the cohort."""
+    use = store.uses(policy.study).get(round_label(number))
+    if use is None:
+        raise Refused(
+            f"{site.file.name} has stated its cohort of round {number}, which its state does not hold",
+            hint="restore the newest state.sqlite there: what was charged must not be forgotten",
+        )
+    return store.cohort(policy.study).members - use.absent
 
 
 def gather_audit(
@@ -146,7 +140,7 @@ def gather_audit(
     `Unavailable` when this machine's clock is behind the last consents that the site stated.
     """
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
-    deliver(own, log)
+    deliver(own.leaves(), log)
     check_reads(site, own, now)
     number = 1 + max((each.number for each in stated(own, Audited, {name: secret.party()})), default=0)
     consents = read_again(site, store)

@@ -33,7 +33,7 @@ from oathbound.train.descent import Descent
 from oathbound.train.plan import Plan
 from oathbound.train.trainer import Trainer
 from oathbound.workflow.families import family_of
-from oathbound.workflow.train import Members
+from oathbound.workflow.site import Members
 
 _RUN = digest(b"oathbound/sibling")
 """In the place of the checkpoint that a training starts from."""

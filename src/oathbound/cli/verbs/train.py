@@ -14,12 +14,18 @@ def command(study: StudyArgument = Path(), form: FormatOption = Format.TEXT) -> 
     """
     from oathbound.cli.answers import TrainAnswer
     from oathbound.cli.words import privacy_words
+    from oathbound.core.study import NVFLARE
     from oathbound.workflow.folders import StudyFolder
     from oathbound.workflow.train import train
 
     folder = StudyFolder.open(study)
     with bar("train") as advance:
-        trained = train(folder, clock=lambda: int(time.time()), watch=advance)
+        if folder.study.run.engine == NVFLARE:
+            from oathbound.workflow.flare import train_over_flare
+
+            trained = train_over_flare(folder, clock=lambda: int(time.time()), watch=advance)
+        else:
+            trained = train(folder, clock=lambda: int(time.time()), watch=advance)
     text = "\n".join(
         (
             f"model     {folder.model}",

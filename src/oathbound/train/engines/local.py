@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 from oathbound.train.coordinator import Coordinator
 from oathbound.train.descent import Progress
-from oathbound.train.node import Node
+from oathbound.train.engine import Peer
 
 
 def run(
     coordinator: Coordinator,
-    nodes: Mapping[str, Node],
+    nodes: Mapping[str, Peer],
     *,
     goes_on: Callable[[], bool],
     save: Callable[[bytes], None],

@@ -1,0 +1,319 @@
+"""A site does not trust the coordinator: what it refuses, and what the coordinator refuses of a site."""
+
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+
+from oathbound.core.errors import (
+    BudgetRefused,
+    ConsentRefused,
+    NotAuthentic,
+    ProtocolRefused,
+    Refused,
+    Unavailable,
+)
+from oathbound.data.store import SiteStore
+from oathbound.evidence.envelope import sign
+from oathbound.evidence.keys import Secret
+from oathbound.evidence.log import Log
+from oathbound.evidence.note import cosign, sign_checkpoint
+from oathbound.evidence.predicates import Charged, Oath
+
+pytest.importorskip("torch", reason="training is an extra")
+
+from oathbound.workflow.asking import Asked, Begin, Gather, Where, pack, unpack
+from oathbound.workflow.folders import StudyFolder, write_file
+from oathbound.workflow.notary import Consortium, deliver, started, state, stated, witnessed
+from oathbound.workflow.patient import withdraw
+from oathbound.workflow.reaching import reached
+from oathbound.workflow.site import Site
+
+NOW = int(time.time())
+OTHER = "sha256:" + 64 * "0"
+
+
+@dataclass
+class Coordinator:
+    """The coordinator's part by hand: a study's folder, log and sites, which can be asked anything."""
+
+    study: StudyFolder
+    log: Log
+    sites: dict[str, Asked]
+    now: list[int]
+
+    @property
+    def consortium(self) -> Consortium:
+        return Consortium(self.study.policy, self.study.parties(), list(self.sites.values()))
+
+    def start(self) -> bytes:
+        return started(self.log, self.study.secret(), self.consortium, self.now[0])
+
+    def gather(self, start: bytes, number: int) -> None:
+        for site in self.sites.values():
+            deliver(site.gather(start, number), self.log)
+
+    def witness(self) -> bytes:
+        return witnessed(self.log, self.study.secret(), self.consortium, self.now[0])
+
+    def begin(self, start: bytes, note: bytes, number: int = 1, **changes: object) -> bytes:
+        question = Begin(policy=self.study.policy.digest, round=number, last_step=4).model_copy(
+            update=changes
+        )
+        return self.sites["north"].peer.receive(question.encode(start, note, *self.log.leaves()))
+
+
+@pytest.fixture
+def coordinator(small):
+    with coordinating(small()) as here:
+        yield here
+
+
+@contextmanager
+def coordinating(study):
+    now = [NOW]
+    with study.log() as log, reached(study, lambda: now[0]) as by:
+        parties = study.parties()
+        sites = {name: Asked(name, parties[name], peer, study.policy) for name, peer in by.peers.items()}
+        yield Coordinator(study, log, sites, now)
+
+
+def test_a_round_begins_and_is_begun_again(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 1)
+    note = coordinator.witness()
+    for _ in range(2):
+        assert coordinator.begin(start, note) == b""
+    position, leaves = coordinator.sites["north"].where()
+    assert (position.charged, position.highest, position.round, position.resumable) == (0, 0, 1, True)
+    assert len(leaves) == 3, "oath, admission, round"
+
+
+def test_another_policy_is_refused(coordinator):
+    peer = coordinator.sites["north"].peer
+    for question in (Where(policy=OTHER, nonce=OTHER), Gather(policy=OTHER, round=1)):
+        with pytest.raises(ProtocolRefused, match="another policy"):
+            peer.receive(question.encode(b"note"))
+
+
+def test_a_site_that_has_not_sworn_does_nothing_but_say_so(coordinator):
+    site = coordinator.study.site("north")
+    start = coordinator.start()
+    shutil.rmtree(site.path / "studies")
+    north = coordinator.sites["north"]
+    assert north.where()[1] == []
+    for ask in (
+        north.afford,
+        lambda: north.review([]),
+        lambda: north.gather(start, 1),
+        lambda: north.close(start),
+    ):
+        with pytest.raises(Refused, match="has not sworn to this policy"):
+            ask()
+
+
+def test_a_run_whose_start_the_site_did_not_cosign_is_refused(coordinator):
+    study = coordinator.study
+    bare = started(coordinator.log, study.secret(), Consortium(study.policy, study.parties(), []), NOW)
+    lonely = bare
+    for name in ("east", "south"):
+        lonely = cosign(lonely, study.site(name).secret(), NOW)
+    for start in (bare, lonely):
+        with pytest.raises(ProtocolRefused, match="has not cosigned"):
+            coordinator.sites["north"].gather(start, 1)
+
+
+def test_a_second_run_of_one_study_is_refused(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 1)
+    later = coordinator.witness()
+    with pytest.raises(ProtocolRefused, match="another run"):
+        coordinator.sites["north"].gather(later, 2)
+
+
+def test_a_round_that_is_not_witnessed_does_not_begin(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 1)
+    study = coordinator.study
+    with pytest.raises(ProtocolRefused, match="have not witnessed round 1"):
+        coordinator.begin(start, start)
+    log = coordinator.log
+    bare = sign_checkpoint("oathbound.invalid/study/coordinator", log.size, log.root(), study.secret())
+    with pytest.raises(ProtocolRefused, match="have not witnessed round 1"):
+        coordinator.begin(start, bare)
+    note = coordinator.witness()
+    peer = coordinator.sites["north"].peer
+    question = Begin(policy=study.policy.digest, round=1, last_step=4)
+    leaves = list(log.leaves())
+    for shown in ([], leaves[:-1], [*leaves[:-1], leaves[0]]):
+        with pytest.raises(NotAuthentic, match="not of its checkpoints"):
+            peer.receive(question.encode(start, note, *shown))
+    with pytest.raises(ProtocolRefused, match="another round last"):
+        coordinator.begin(start, note, round=2)
+    with pytest.raises(ProtocolRefused, match="no round is open"):
+        peer.receive(b"oathbound/step/v1\n")
+
+
+def test_rounds_only_go_up(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 3)
+    with pytest.raises(ProtocolRefused, match="a later round"):
+        coordinator.sites["north"].gather(start, 2)
+
+
+def test_a_round_is_not_begun_again_once_somebody_withdrew_or_consents_are_stale(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 1)
+    note = coordinator.witness()
+    north = coordinator.study.site("north")
+    coordinator.now[0] = NOW + 25 * 3600
+    with pytest.raises(ConsentRefused, match="grown stale"):
+        coordinator.begin(start, note)
+    assert not coordinator.sites["north"].where()[0].resumable
+    coordinator.now[0] = NOW
+    assert coordinator.begin(start, note) == b""
+    coordinator.now[0] = NOW + 25 * 3600
+    with pytest.raises(ConsentRefused, match="grown stale"):
+        coordinator.sites["north"].peer.receive(b"oathbound/step/v1\n")
+    coordinator.now[0] = NOW
+    withdraw(north, patient(coordinator), now=NOW)
+    assert not coordinator.sites["north"].where()[0].resumable
+    with pytest.raises(ProtocolRefused, match="may not be used any more"):
+        coordinator.sites["north"].gather(start, 1)
+    assert len(coordinator.sites["north"].gather(start, 2)) == 4
+
+
+def test_a_limit_that_the_study_breaks_is_told_before_anything_is_reserved(coordinator):
+    file = coordinator.study.site("north").path / "site.toml"
+    write_file(file, file.read_bytes().replace(b'epsilon = "10"', b'epsilon = "1"'))
+    with reopened(coordinator) as north, pytest.raises(BudgetRefused, match="exceed the site"):
+        north.afford()
+
+
+@contextmanager
+def reopened(coordinator):
+    study = coordinator.study
+    with Site.opened(study.site("north"), study.policy, study.parties(), lambda: NOW) as site:
+        yield replace(coordinator.sites["north"], peer=site)
+
+
+def test_after_its_charges_are_stated_a_site_trains_no_more(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 1)
+    note = coordinator.witness()
+    north = coordinator.sites["north"]
+    first = north.close(start)
+    assert north.close(start) == first, "it is stated once"
+    charges = stated_in(first, coordinator, Charged)
+    assert [each.event.attempts for each in charges] == [0]
+    with pytest.raises(ProtocolRefused, match="have not witnessed"):
+        coordinator.begin(start, note)
+
+
+@dataclass
+class Answering:
+    """A peer that answers what it is told to."""
+
+    answer: bytes
+
+    def receive(self, _message: bytes) -> bytes:
+        return self.answer
+
+
+def test_a_position_answers_one_question(coordinator):
+    north = coordinator.sites["north"]
+    question = Where(policy=coordinator.study.policy.digest, nonce=OTHER)
+    replayed = north.peer.receive(question.encode())
+    with pytest.raises(NotAuthentic, match="another question"):
+        replace(north, peer=Answering(replayed)).where()
+    with pytest.raises(NotAuthentic):
+        replace(coordinator.sites["east"], peer=Answering(replayed)).where()
+    for answer in (b"", b"\0", pack((b"x",)), replayed[:-1]):
+        with pytest.raises((NotAuthentic, ProtocolRefused)):
+            replace(north, peer=Answering(answer)).where()
+
+
+def test_a_site_hands_in_its_own_statements_about_this_study_and_no_others(coordinator):
+    study, north = coordinator.study, coordinator.sites["north"]
+    secret, digest = study.site("north").secret(), study.policy.digest
+    foreign = [
+        sign(Oath(policy_digest=digest, site="north").statement(), Secret.generate("north")),
+        sign(Oath(policy_digest=digest, site="east").statement(), secret),
+        sign(Oath(policy_digest=OTHER, site="north").statement(), secret),
+    ]
+    for leaf in foreign:
+        with pytest.raises(NotAuthentic):
+            replace(north, peer=Answering(pack((leaf,)))).gather(b"start", 1)
+
+
+def test_a_cosignature_that_is_missing_or_of_another_time_is_noticed(coordinator):
+    study = coordinator.study
+
+    @dataclass
+    class Silent:
+        name: str
+
+        def review(self, _leaves):
+            pass
+
+        def cosign(self, note, _leaves, _now):
+            return note
+
+    policy, parties = study.policy, study.parties()
+    north = coordinator.sites["north"]
+    with pytest.raises(NotAuthentic, match="without a cosignature"):
+        started(coordinator.log, study.secret(), Consortium(policy, parties, [north, Silent("east")]), NOW)
+    with pytest.raises(Unavailable, match="the clock of east is ahead"):
+        started(coordinator.log, study.secret(), coordinator.consortium, NOW - 400)
+
+
+def test_a_log_that_lost_a_statement_is_not_cosigned_over_the_wire(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 1)
+    with pytest.raises(NotAuthentic, match="leaves out"):
+        coordinator.sites["north"].review(coordinator.log.leaves()[:2])
+    stranger = Log.open(coordinator.study.path / "other", "oathbound.invalid/study/coordinator")
+    with stranger as other:
+        state(Oath(policy_digest=OTHER, site="north"), coordinator.study.secret(), other)
+        for leaf in coordinator.log.leaves():
+            other.append(leaf)
+        rewritten = sign_checkpoint(
+            "oathbound.invalid/study/coordinator", other.size, other.root(), coordinator.study.secret()
+        )
+        with pytest.raises(NotAuthentic, match="rewritten"):
+            coordinator.sites["north"].cosign(rewritten, other.leaves(), NOW)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"oathbound/nothing/v1\n",
+        b"oathbound/where/v1\n",
+        b"oathbound/where/v1\n\2\0\0\0{}",
+        b"oathbound/begin/v1\n\2\0\0\0{}",
+    ],
+)
+def test_a_question_of_another_form_is_refused(coordinator, message):
+    with pytest.raises(ProtocolRefused):
+        coordinator.sites["north"].peer.receive(message)
+
+
+def test_parts_have_one_form():
+    assert unpack(pack((b"a", b"bc"))) == [b"a", b"bc"]
+    for data in (b"\0", b"\0\0\0\0", b"\2\0\0\0a", b"\1\0\0\0a\0"):
+        with pytest.raises(ProtocolRefused, match="cut short"):
+            unpack(data)
+
+
+def patient(coordinator):
+    with SiteStore.open(coordinator.study.site("north").state) as store:
+        return min(store.cohort(coordinator.study.policy.study).members)
+
+
+def stated_in(leaves, coordinator, kind):
+    with Log.open(coordinator.study.path / "seen", "oathbound.invalid/study/seen") as log:
+        deliver(leaves, log)
+        return stated(log, kind, coordinator.study.parties())
