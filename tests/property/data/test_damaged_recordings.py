@@ -15,8 +15,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from oathbound.data import dicom
+from oathbound.data.files import Unusable
 from oathbound.data.pixels import npz, png
-from oathbound.data.recordings import Unusable
 from oathbound.data.waveforms import annotations, header, millivolts
 
 

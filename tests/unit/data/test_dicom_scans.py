@@ -21,9 +21,9 @@ from pydicom.uid import (
 )
 
 from oathbound.data.dicom import FACE_SLICES, read
+from oathbound.data.files import Unusable
 from oathbound.data.kinds import open_source
 from oathbound.data.pixels import png
-from oathbound.data.recordings import Unusable
 
 HEAD = Path(__file__).resolve().parents[3] / "../shared/data/mri_face/ch2_colin27_head.nii.gz"
 ULTRASOUND = HEAD.parents[1] / "busi_breast_ultrasound" / "images_128.zip"
