@@ -12,7 +12,7 @@ import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {"numpy", "polars", "pandas", "torch", "safetensors", "scipy", "pyarrow",
-                                  "transformers", "sklearn", "httpx"}:
+                                  "transformers", "sklearn", "httpx", "PIL", "pydicom"}:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Absent())
 def refuse(event, arguments):

@@ -9,7 +9,7 @@ import pydicom
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from oathbound.data.recordings import Recordings
+from oathbound.data.files import InFiles
 from oathbound.data.scans import open_scans
 from oathbound.data.signals import open_wfdb
 
@@ -75,6 +75,6 @@ def beats(folder: Path) -> object:
     return used(open_wfdb({"path": ".", "rate": "250", "before": "3", "after": "4"}, folder))
 
 
-def used(source: Recordings) -> object:
+def used(source: InFiles) -> object:
     """Read everything that can be."""
     return source.duplicates(frozenset(source.subjects()) - source.unreadable())

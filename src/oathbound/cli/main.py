@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -38,8 +39,13 @@ from oathbound.core.exits import Exit
 FULL_OR_FORBIDDEN = frozenset({errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT})
 """What the machine cannot do now; every other system error is a wrong path."""
 
-EXTRAS = frozenset({"PIL", "numpy", "nvflare", "pandas", "polars", "pydicom", "safetensors", "torch"})
-"""Packages that a base install, which verifies, does without."""
+EXTRAS = MappingProxyType(
+    {
+        **dict.fromkeys(("numpy", "pandas", "polars", "safetensors", "torch"), "train,audit"),
+        **dict.fromkeys(("PIL", "pydicom"), "scans"),
+    }
+)
+"""Packages that a base install, which verifies, does without, and what installs them."""
 
 app = typer.Typer(
     name="oathbound",
@@ -155,9 +161,7 @@ def _refusal(error: Exception) -> OathboundError:
             )
         case typer.Abort():
             return Interrupted("interrupted; what was done is kept")
-        case ModuleNotFoundError() if (error.name or "").split(".")[0] in EXTRAS:
-            top = (error.name or "").split(".")[0]
-            extra = {"PIL": "scans", "pydicom": "scans", "nvflare": "nvflare"}.get(top, "train,audit")
+        case ModuleNotFoundError() if extra := EXTRAS.get((error.name or "").split(".")[0]):
             return Unavailable(f"{error.name} is not installed", hint=f"pip install 'oathbound[{extra}]'")
         case OSError():
             kind = Unavailable if error.errno in FULL_OR_FORBIDDEN else WrongInput

@@ -140,6 +140,6 @@ def _state(clean: FileDataset) -> None:
     method = Dataset()
     method.CodeValue, method.CodingSchemeDesignator, method.CodeMeaning = _METHOD
     clean.PatientIdentityRemoved = "YES"
-    clean.DeidentificationMethod = "DICOM PS3.15 2024b Table E.1-1, Basic Profile"
+    clean.DeidentificationMethod = "DICOM PS3.15 2026c Table E.1-1, Basic Profile"
     clean.DeidentificationMethodCodeSequence = [method]
     clean.LongitudinalTemporalInformationModified = "REMOVED"

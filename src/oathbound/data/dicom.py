@@ -26,8 +26,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 
 from oathbound.data.burnt_in import shows_text
+from oathbound.data.files import UNREADABLE, Unusable
 from oathbound.data.pixels import MAX_PIXELS
-from oathbound.data.recordings import UNREADABLE, Unusable
 
 FACE_SLICES: Final = 10
 """From as many slices of a series on, a head's surface may be rendered."""

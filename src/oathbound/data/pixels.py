@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from oathbound.data.recordings import UNREADABLE, Unusable
+from oathbound.data.files import UNREADABLE, Unusable
 
 MAX_PIXELS: Final = 2**25
 """Of one scan: 5,792 x 5,792. A mammogram has about half as many."""

@@ -23,8 +23,8 @@ from oathbound.core.patient import Columns
 from oathbound.data import dicom, table
 from oathbound.data.burnt_in import shows_text
 from oathbound.data.disclosure import spoken
+from oathbound.data.files import MOST_BYTES, InFiles, Unusable, content
 from oathbound.data.pixels import npz, png, resampled
-from oathbound.data.recordings import MOST_BYTES, Recordings, Unusable, content
 
 MOST_PIXELS: Final = 1024
 """Along an axis of what a source gives out."""
@@ -65,7 +65,7 @@ class Options:
         )
 
 
-def open_scans(options: Mapping[str, str], base: Path) -> Recordings:
+def open_scans(options: Mapping[str, str], base: Path) -> InFiles:
     """Open the table, whose path starts at `base`, and read every scan once; nothing of them is kept.
 
     A patient with a scan that cannot be used is quarantined whole, and counted by the reason. Raises
@@ -79,7 +79,7 @@ def open_scans(options: Mapping[str, str], base: Path) -> Recordings:
     scans, refused = _scans(rows, folder, asked)
     labels = rows["label"].drop_nulls().unique().to_list()
     reader = _Reader(asked, scans, tuple(sorted({"scan", *(f"scan//{label}" for label in labels)})))
-    source = Recordings.open(
+    source = InFiles.open(
         "scans", scans, reader, shape=asked.shape, refused=refused.items(), without_subject=without
     )
     if len(reader.units) > 1:

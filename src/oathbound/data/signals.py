@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Columns
 from oathbound.data import table
-from oathbound.data.recordings import MOST_BYTES, Recordings, Unusable, joined
+from oathbound.data.files import MOST_BYTES, InFiles, Unusable, joined
 from oathbound.data.waveforms import Header, annotations, header, millivolts
 
 CLASSES: Final = ("F", "N", "Q", "S", "V")
@@ -89,7 +89,7 @@ class Options:
         )
 
 
-def open_wfdb(options: Mapping[str, str], base: Path) -> Recordings:
+def open_wfdb(options: Mapping[str, str], base: Path) -> InFiles:
     """Open the folder, whose path starts at `base`, and read every record once; nothing of them is kept.
 
     A person with a record that cannot be read is quarantined whole. Raises `WrongInput` for an option, a
@@ -108,9 +108,7 @@ def open_wfdb(options: Mapping[str, str], base: Path) -> Recordings:
     if not names:
         raise NothingExamined("the wfdb source holds no .hea file", hint="is path the folder of the records?")
     people = _people(names, asked, folder)
-    return Recordings.open(
-        "wfdb", people, _Reader(asked, folder, people), shape=(asked.before + asked.after,)
-    )
+    return InFiles.open("wfdb", people, _Reader(asked, folder, people), shape=(asked.before + asked.after,))
 
 
 @dataclass(frozen=True, slots=True)

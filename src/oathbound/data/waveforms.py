@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from oathbound.data.recordings import Unusable, content
+from oathbound.data.files import Unusable, content
 
 DAMAGED: Final = "a file of a record is missing, damaged or not of its header"
 UNKNOWN: Final = "a record is of a format that is not read"

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("pydicom", reason="scans are an extra")
@@ -15,8 +15,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from oathbound.data import dicom
+from oathbound.data.files import Unusable
 from oathbound.data.pixels import npz, png
-from oathbound.data.recordings import Unusable
 from oathbound.data.waveforms import annotations, header, millivolts
 
 
@@ -68,6 +68,7 @@ def damaged(whole, done):
 @pytest.mark.parametrize(
     ("read", "whole"), [(png, PNG), (npz, NPZ), (dicom.read, DICOM)], ids=["png", "npz", "dicom"]
 )
+@settings(deadline=None)  # the first of them imports a decoder
 @given(done=damages)
 def test_a_scan_is_read_or_unusable(read, whole, done):
     read(whole)
@@ -75,9 +76,14 @@ def test_a_scan_is_read_or_unusable(read, whole, done):
         read(damaged(whole, done))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("record")
+
+
+@settings(deadline=None)  # it writes files, and other tests use the disk too
 @given(done=damages, which=st.sampled_from(["hea", "dat", "atr"]))
-def test_a_record_is_read_or_unusable(tmp_path_factory, done, which):
-    folder = tmp_path_factory.mktemp("record")
+def test_a_record_is_read_or_unusable(folder, done, which):
     files = {"hea": HEADER, "dat": np.array([1, 2, 3, 4], "<i2").tobytes(), "atr": ANNOTATIONS}
 
     def read():

@@ -1,5 +1,6 @@
 import gzip
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from pydicom.uid import (
 )
 
 from oathbound.data.dicom import FACE_SLICES, read
+from oathbound.data.files import Unusable
 from oathbound.data.kinds import open_source
-from oathbound.data.recordings import Unusable
+from oathbound.data.pixels import png
 
 HEAD = Path(__file__).resolve().parents[3] / "../shared/data/mri_face/ch2_colin27_head.nii.gz"
+ULTRASOUND = HEAD.parents[1] / "busi_breast_ultrasound" / "images_128.zip"
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
@@ -100,6 +103,18 @@ def test_signed_values_bits_beside_the_stored_ones_and_big_endian():
     big.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
     big.save_as(file, implicit_vr=False, little_endian=False)
     assert read(file.getvalue()).pixels.tolist() == [[3, 258]]
+
+
+def test_a_real_ultrasound_is_the_same_as_png_and_as_dicom():
+    if not ULTRASOUND.is_file():
+        pytest.skip("the shared ultrasound images are not here")
+    with zipfile.ZipFile(ULTRASOUND) as archive:
+        image = archive.read("benign/benign_001.png")
+    pixels, _ = png(image)
+    made = dataset(pixels.astype(np.uint8), Modality="US", BurnedInAnnotation="NO", BodyPartExamined="BREAST")
+    scan = read(saved(made))
+    assert (scan.pixels == pixels).all()
+    assert not scan.may_hold_text
 
 
 def test_monochrome1_is_turned_and_colours_become_luma():

@@ -10,8 +10,8 @@ pytest.importorskip("PIL", reason="scans are an extra")
 from PIL import Image
 
 from oathbound.data import pixels
+from oathbound.data.files import Unusable
 from oathbound.data.pixels import npz, png, resampled
-from oathbound.data.recordings import Unusable
 
 
 def as_png(image, **options):

@@ -11,11 +11,12 @@ pytest.importorskip("PIL", reason="scans are an extra")
 from PIL import Image
 
 from oathbound.core.errors import NothingExamined, OathboundError, WrongInput
-from oathbound.data import recordings, scans
+from oathbound.data import files, scans
 from oathbound.data.cohort import restored
 from oathbound.data.kinds import open_source
 
 ULTRASOUND = Path(__file__).resolve().parents[3] / "../shared/data/busi_breast_ultrasound"
+TUMOURS = ULTRASOUND.parent / "brain_tumor_mri" / "images_64.npz"
 SIZE = {"rows": "2", "columns": "2"}
 
 
@@ -134,13 +135,30 @@ def test_equal_labels_with_other_pixels_are_no_copies(tmp_path):
     assert source.duplicates(frozenset([1, 2, 3, 4])) == {2}
 
 
+def test_real_copies_are_found_among_real_scans(tmp_path):
+    """That set holds exact duplicates, which its publishers did not know of."""
+    if not TUMOURS.is_file():
+        pytest.skip("the shared MRI slices are not here")
+    with np.load(TUMOURS) as file:
+        groups, images = file["dup_group"], file["images"]
+    found, counts = np.unique(groups, return_counts=True)
+    places = np.flatnonzero(np.isin(groups, [*found[counts > 1][:20], *found[counts == 1][:60]]))
+    for place in places:
+        np.savez(tmp_path / f"{place}.npz", scan=images[place])
+    folder = written(tmp_path, [f"{place},{place}.npz,x" for place in places])
+    source = opened(folder, rows="64", columns="64", burnt_in="admit")
+    later = {int(place) for place in places if (groups[:place] == groups[place]).any()}
+    assert source.duplicates(frozenset(source.subjects())) == later
+    assert len(later) >= 20
+
+
 def test_a_piece_ends_with_the_patient_who_fills_it(tmp_path, monkeypatch):
     rows = []
     for subject in range(1, 8):
         scan(tmp_path / f"{subject}.png", subject)
         rows += [f"{subject},{subject}.png,x"] * 2
     source = opened(written(tmp_path, rows))
-    monkeypatch.setattr(recordings, "PIECE_BYTES", 50)
+    monkeypatch.setattr(files, "PIECE_BYTES", 50)
     assert [sorted(set(piece.subject.tolist())) for piece in source.read(frozenset(range(8)) - {0})] == [
         [1, 2],
         [3, 4],

@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from oathbound.data.recordings import Unusable
+from oathbound.data.files import Unusable
 from oathbound.data.waveforms import annotations, header, millivolts
 
 SAMPLES = [[-2, 2047, 0, 5, -2047], [100, -100, 1, 2, 3]]

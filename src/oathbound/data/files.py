@@ -41,7 +41,7 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Recordings:
+class InFiles:
     """The source: `recorded` reads all events of one person, or raises `Unusable`."""
 
     readable: frozenset[int] = field(repr=False)
