@@ -116,13 +116,10 @@ def main() -> None:
         print(json.dumps(lay_out(asked.scans, asked.side, on_disk=asked.only == "disk")))
         return
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, one thread")
-    said = {"disk": "on disk", "memory": "in memory"}
-    for where in said:
+    for where, said in (("disk", "on disk"), ("memory", "in memory")):
         size = ["--scans", str(asked.scans), "--side", str(asked.side), "--only", where]
         ran = subprocess.run([sys.executable, __file__, *size], check=True, capture_output=True, text=True)  # noqa: S603 - this program
-        print(
-            f"{asked.scans:,} scans of {asked.side} x {asked.side}, rows {said[where]}: {ran.stdout.strip()}"
-        )
+        print(f"{asked.scans:,} scans of {asked.side} x {asked.side}, rows {said}: {ran.stdout.strip()}")
     for network in NETWORKS:
         print(learn(*network))
 
