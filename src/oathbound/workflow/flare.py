@@ -26,7 +26,7 @@ from nvflare.collab import CollabCallError, collab
 from nvflare.fuel.flare_api.api_spec import AuthenticationError, AuthorizationError, NoReply, SessionClosed
 from nvflare.fuel.flare_api.flare_api import new_secure_session
 
-from oathbound.core.errors import ProtocolRefused, Unavailable, WrongInput
+from oathbound.core.errors import OathboundError, ProtocolRefused, Unavailable, WrongInput
 from oathbound.train.engines import parallel
 from oathbound.train.engines.answers import answered, opened
 from oathbound.workflow.folders import StudyFolder
@@ -72,13 +72,24 @@ class SiteApp:
         caller, name = collab.caller, collab.site_name
         if caller != "server":
             raise PermissionError("only the coordinator's messages are answered")
-        return self._thread.submit(answered, lambda given: self._here(name).receive(given), message).result()
+        return self._thread.submit(answered, lambda given: self._answer(name, given), message).result()
 
     @collab.final  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Close what the site had open, at the end of the job."""
         self._thread.submit(self._open.close).result()
         self._thread.shutdown()
+
+    def _answer(self, name: str, message: bytes) -> bytes:
+        try:
+            return self._here(name).receive(message)
+        except OathboundError:
+            raise
+        except Exception:  # noqa: BLE001 - FLARE would send it on, and it may hold a value of a record
+            _log.exception("a message could not be answered")
+            raise Unavailable(
+                f"{name} failed in a way that nobody foresaw", hint="its own log says more"
+            ) from None
 
     def _here(self, name: str) -> Site:
         if self._site is None:
@@ -122,8 +133,8 @@ class _Remote:
         """Return the site's answer; `Unavailable` where FLARE brings none."""
         try:
             answer = self.proxy(timeout=ANSWER_SECONDS).receive(message)
-        except CollabCallError as error:
-            raise Unavailable(f"{self.name} does not answer: {error.cause_type}") from None
+        except (CollabCallError, TimeoutError) as error:
+            raise Unavailable(f"{self.name} does not answer: {type(error).__name__}") from None
         if not isinstance(answer, bytes):
             raise ProtocolRefused(f"{self.name} answers something else than bytes")
         return opened(answer, self.name)

@@ -142,10 +142,14 @@ def stated(log: Log, kind: type[_P], parties: Mapping[str, Party]) -> list[_P]:
 
 def stated_by(party: Party, log: Log, kind: type[_P]) -> list[_P]:
     """Return the predicates of one kind that one party has stated in a log, whoever else speaks there."""
+    return said_by(party, log.leaves(), kind)
+
+
+def said_by(party: Party, leaves: Iterable[bytes], kind: type[_P]) -> list[_P]:
+    """Return the predicates of one kind that one party has signed among the leaves of a log, in order."""
     mine = {party.fingerprint: party}
-    leaves = [leaf for leaf in log.leaves() if _identity(leaf, mine)]
-    predicates = (predicate_of(open_envelope(leaf, mine).statement) for leaf in leaves)
-    return [predicate for predicate in predicates if isinstance(predicate, kind)]
+    statements = (open_envelope(leaf, mine).statement for leaf in leaves if _identity(leaf, mine))
+    return [said for said in map(predicate_of, statements) if isinstance(said, kind)]
 
 
 def witnessed(log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:

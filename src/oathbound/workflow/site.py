@@ -21,7 +21,7 @@ from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, origin
 from oathbound.evidence.keys import Party
 from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import decode, open_checkpoint, witnesses
-from oathbound.evidence.predicates import Admission, Charged, Oath, Round
+from oathbound.evidence.predicates import Admission, Charged, Oath, Round, TrainedWithSecureSum
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.random import bernoulli
 from oathbound.models.model import Rows, flat
@@ -45,7 +45,7 @@ from oathbound.workflow.asking import (
 )
 from oathbound.workflow.families import family_of
 from oathbound.workflow.folders import SiteFolder
-from oathbound.workflow.notary import Consortium, SiteWitness, stands, state, stated_by
+from oathbound.workflow.notary import Consortium, SiteWitness, said_by, stands, state, stated_by
 from oathbound.workflow.records import rows_of, source_of
 from oathbound.workflow.rounds import gather_site, is_fresh, latest_round, members_of
 
@@ -170,20 +170,20 @@ class Site:
     def _cosign(self, message: bytes) -> bytes:
         question, (note,), leaves = Cosign.decode(message)
         self._check_sworn(question)
-        return pack((self._witness.cosign(note, leaves, self._clock()),))
+        return pack((self._witness.cosign(note, leaves, self._clock()),))  # 9
 
     def _gather(self, message: bytes) -> bytes:
         question, (start,), _ = Gather.decode(message)
         self._check_sworn(question)
         run, last, policy = self._run(start), latest_round(self._folder, self._policy), self._policy
-        if last is not None and question.round < last.round:  # 5
+        if last is not None and question.round < last.round:  # 5, and what follows
             raise ProtocolRefused(f"{self._folder.file.name} has stated its cohort of a later round")
         if last is not None and question.round == last.round and not self._resumable(last):
             raise ProtocolRefused(
                 f"the consents of {self._folder.file.name} of round {last.round} may not be used any more",
                 hint="train again: a new round begins",
             )
-        self._rows()
+        self._rows()  # 10
         gather_site(self._folder, self._store(), policy, run=run, number=question.round, now=self._clock())
         return self._leaves()
 
@@ -196,7 +196,8 @@ class Site:
         if last is None or last.round != question.round or last.run != run:  # 5
             raise ProtocolRefused(f"{folder.file.name} has stated another round last")
         self._check_witnessed(start, note, leaves, last.round)
-        if not is_fresh(last.as_of, policy, self._clock()):
+        self._check_length(leaves, question.last_step)
+        if not is_fresh(last.as_of, policy, self._clock()):  # 8
             raise self._stale()
         members = members_of(folder, self._store(), policy, last.round)
         self._opened = _Opened(self._node(run, members, question.last_step), last.as_of)
@@ -219,7 +220,7 @@ class Site:
         """Give the message to the round's node, as long as the round's consents are fresh here."""
         if self._opened is None:
             raise ProtocolRefused(f"no round is open at {self._folder.file.name}")
-        # a step that was begun while the coordinator's clock allowed it may end here a little later
+        # 8; a step that was begun while the coordinator's clock allowed it may end here a little later
         if message.startswith(STEP_MAGIC) and not is_fresh(
             self._opened.as_of, self._policy, self._clock() - CLOCK_SKEW_SECONDS
         ):
@@ -269,6 +270,14 @@ class Site:
             stated_here = set(own.leaves())
         if not stands(note, consortium) or not stated_here <= set(leaves[: decode(note)[0].size]):
             raise ProtocolRefused(f"the sites have not witnessed round {number} of {self._folder.file.name}")
+
+    def _check_length(self, leaves: list[bytes], last_step: int) -> None:
+        """(7) Refuse a round of more steps than the policy allows between two readings of consents."""
+        coordinator = self._parties[self._policy.coordinator.name]
+        over = said_by(coordinator, leaves, TrainedWithSecureSum)
+        taken = max((each.last_step for each in over), default=0)
+        if last_step > taken + self._policy.training.round_steps:
+            raise ProtocolRefused("a round of more steps than the policy allows")
 
     def _resumable(self, last: Round) -> bool:
         """Return whether a round that is stated may still begin."""

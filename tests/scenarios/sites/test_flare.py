@@ -16,8 +16,9 @@ import pytest
 pytest.importorskip("torch", reason="training is an extra")
 pytest.importorskip("nvflare", reason="nvflare is an extra")
 
+from oathbound.core.errors import Unavailable
 from oathbound.data.store import SiteStore
-from oathbound.workflow.flare import ADMIN, STUDY, write_job
+from oathbound.workflow.flare import ADMIN, STUDY, SiteApp, write_job
 from oathbound.workflow.site_kit import COORDINATOR_CLASSES, write_kit
 
 pytestmark = pytest.mark.flare
@@ -72,8 +73,9 @@ class Flare:
             os.kill(pid, signal.SIGKILL)
 
     def says(self, who: str, words: str) -> bool:
-        """Return whether a site's own log holds these words."""
-        return words in (self.kits / who / "poc_console.log").read_text(errors="replace")
+        """Return whether a log at that machine holds these words."""
+        logs = [path for path in (self.kits / who).rglob("*log*") if path.is_file()]
+        return any(words in path.read_text(errors="replace") for path in logs)
 
     def processes(self, *words: str) -> list[int]:
         """Return the processes of this deployment whose command line holds all the words."""
@@ -97,6 +99,19 @@ class Flare:
                 return {"line": line, "id": identifier}
             time.sleep(1)
         raise AssertionError(line)
+
+
+def test_what_nobody_foresaw_at_a_site_is_not_sent_away(monkeypatch):
+    app = SiteApp()
+
+    def fails(_name):
+        raise ValueError("systolic 190 of patient 17")
+
+    monkeypatch.setattr(app, "_here", fails)
+    with pytest.raises(Unavailable) as raised:
+        app._answer("north", b"")
+    assert raised.value.message == "north failed in a way that nobody foresaw"
+    assert raised.value.__suppress_context__
 
 
 def charged(study):
@@ -128,7 +143,7 @@ def test_a_study_is_trained_over_flare_with_a_site_killed_and_no_code_in_any_job
     (job / "app" / "custom" / "theirs.py").write_text("raise SystemExit\n")
     refused = flare.submitted(job)
     assert "FAILED" in refused["line"], refused
-    assert flare.says("north", "BYOC not permitted")
+    assert flare.says("server", "north: NVFLARE_ERROR: BYOC not permitted")
     # nor does one that names another class
     job = write_job(study, tmp_path / "jobs")
     client = job / "app" / "config" / "config_fed_client.json"

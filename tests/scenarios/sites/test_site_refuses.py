@@ -152,6 +152,8 @@ def test_a_round_that_is_not_witnessed_does_not_begin(coordinator):
             peer.receive(question.encode(start, note, *shown))
     with pytest.raises(ProtocolRefused, match="another round last"):
         coordinator.begin(start, note, round=2)
+    with pytest.raises(ProtocolRefused, match="more steps than the policy allows"):
+        coordinator.begin(start, note, last_step=5)
     with pytest.raises(ProtocolRefused, match="no round is open"):
         peer.receive(b"oathbound/step/v1\n")
 
