@@ -43,6 +43,7 @@ EXTRAS = MappingProxyType(
     {
         **dict.fromkeys(("numpy", "pandas", "polars", "safetensors", "torch"), "train,audit"),
         **dict.fromkeys(("PIL", "pydicom"), "scans"),
+        "nvflare": "nvflare",
     }
 )
 """Packages that a base install, which verifies, does without, and what installs them."""
