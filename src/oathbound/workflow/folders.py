@@ -43,6 +43,7 @@ class RecordsAt(Record):
     source: Name = Field(
         description=(
             "The kind of source: meds, a folder in the MEDS layout; table, a file whose rows are patients; "
+            "scans, a table of PNG, npz or DICOM files; wfdb, a folder of signals with annotated beats; "
             "nafld, heart and nodules, the cohorts of the demos."
         )
     )
