@@ -5,7 +5,7 @@ position, which carries the question's nonce. The answers to the messages of a s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field
@@ -134,6 +134,7 @@ class Asked:
     party: Party
     peer: Peer
     policy: Policy
+    _taken: set[bytes] = field(default_factory=set, repr=False)
 
     def where(self) -> tuple[Position, list[bytes]]:
         """Return how far the site is, and all that it has stated; `NotAuthentic` unless it signed both."""
@@ -176,13 +177,14 @@ class Asked:
     def _mine(self, leaves: list[bytes]) -> list[bytes]:
         """Return the leaves, each of which must be a statement of this site about this policy."""
         mine = {self.party.fingerprint: self.party}
-        for leaf in leaves:
+        for leaf in set(leaves) - self._taken:
             said = predicate_of(open_envelope(leaf, mine).statement)
             if not isinstance(said, SitePredicate) or (said.site, said.policy_digest) != (
                 self.name,
                 self.policy.digest,
             ):
                 raise NotAuthentic(f"{self.name} hands in a statement that is not about itself in this study")
+            self._taken.add(leaf)
         return leaves
 
 

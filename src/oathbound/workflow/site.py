@@ -94,6 +94,9 @@ class Site:
         self._clock = clock
         self._witness = SiteWitness(folder, policy, parties)
         self._opened_store: SiteStore | None = None
+        self._made: Plan | None = None
+        self._sworn = False
+        self._start = b""  # the checkpoint that was verified last; it is shown again with most questions
         self._read: _Rows | None = None
         self._opened: _Opened | None = None
 
@@ -238,18 +241,23 @@ class Site:
     def _check_sworn(self, question: Question) -> None:
         """(2) Refuse a policy that this site has not sworn to."""
         self._check_policy(question)
-        with self._folder.log(self._policy) as own:
-            sworn = {oath.policy_digest for oath in stated_by(self._folder.secret().party(), own, Oath)}
-        if self._policy.digest not in sworn:
+        if not self._sworn:
+            with self._folder.log(self._policy) as own:
+                oaths = stated_by(self._folder.secret().party(), own, Oath)
+            self._sworn = self._policy.digest in {oath.policy_digest for oath in oaths}
+        if not self._sworn:
             name = self._folder.file.name
             raise Refused(f"{name} has not sworn to this policy", hint=f"first: oathbound oath --site {name}")
 
     def _run(self, start: bytes) -> str:
         """(3, 4) Return the run that starts from a checkpoint, which this site and enough others cosigned."""
-        consortium, name = Consortium(self._policy, self._parties, ()), self._folder.file.name
-        trusted = {party.fingerprint: party for party in self._parties.values()}
-        if not stands(start, consortium) or name not in {each.name for each in witnesses(start, trusted)}:
-            raise ProtocolRefused(f"{name} has not cosigned the checkpoint that training starts from")
+        name = self._folder.file.name
+        if start != self._start:
+            trusted = {party.fingerprint: party for party in self._parties.values()}
+            stood = stands(start, Consortium(self._policy, self._parties, ()))
+            if not stood or name not in {each.name for each in witnesses(start, trusted)}:
+                raise ProtocolRefused(f"{name} has not cosigned the checkpoint that training starts from")
+            self._start = start
         run = decode(start)[0].identity
         with self._folder.log(self._policy) as own:
             runs = {earlier.run for earlier in stated_by(self._folder.secret().party(), own, Round)}
@@ -301,7 +309,9 @@ class Site:
         return self._opened_store
 
     def _plan(self) -> Plan:
-        return Plan.of(self._policy, flat(family_of(self._policy).model).size)
+        if self._made is None:
+            self._made = Plan.of(self._policy, flat(family_of(self._policy).model).size)
+        return self._made
 
     def _rows(self) -> _Rows:
         """Reserve the budget of the site's members, then read their records; once while the site is open."""

@@ -102,16 +102,17 @@ def test_a_site_that_has_not_sworn_does_nothing_but_say_so(coordinator):
     site = coordinator.study.site("north")
     start = coordinator.start()
     shutil.rmtree(site.path / "studies")
-    north = coordinator.sites["north"]
-    assert north.where()[1] == []
-    for ask in (
-        north.afford,
-        lambda: north.review([]),
-        lambda: north.gather(start, 1),
-        lambda: north.close(start),
-    ):
-        with pytest.raises(Refused, match="has not sworn to this policy"):
-            ask()
+    with reopened(coordinator) as north:
+        assert north.where()[1] == []
+        asked = (
+            north.afford,
+            lambda: north.review([]),
+            lambda: north.gather(start, 1),
+            lambda: north.close(start),
+        )
+        for ask in asked:
+            with pytest.raises(Refused, match="has not sworn to this policy"):
+                ask()
 
 
 def test_a_run_whose_start_the_site_did_not_cosign_is_refused(coordinator):
