@@ -3,10 +3,10 @@
     python benchmarks/beats.py BEATS.npz [--steps N]
 
 BEATS.npz holds `X` (beats, samples) in 1/200 mV, `y` (AAMI EC57 class 0 to 4: N, S, V, F, Q), `record`,
-`sample` and `split` (1: DS1, 2: DS2; de Chazal, O'Dwyer and Reilly 2004). The division is by person: record 202
-is left out of DS2, for its person is 201 in DS1. Training is that of a study without a budget, by all members
-of one site: patients' sums on the ring, Adam. Printed is the AUC of ventricular beats against all others, with
-the interval that resamples people.
+`sample` and `split` (1: DS1, 2: DS2; de Chazal, O'Dwyer and Reilly 2004). The division is by person: record
+202 is left out of DS2, for its person is 201 in DS1. Training is that of a study without a budget, by all
+members of one site: patients' sums on the ring, Adam. Printed is the AUC of ventricular beats against all
+others, with the interval that resamples people.
 """
 
 import argparse
