@@ -215,6 +215,7 @@ def _gather(session: _Session, clock: Callable[[], int]) -> _Gathered:
     number = newest = max(each.round for each in positions.values())
     if newest <= over or not all(each.resumable for each in positions.values() if each.round == newest):
         number = newest + 1
+    clock()  # sites in this process read their consents now
     for site in session.sites:
         deliver(site.gather(session.start, number), session.log)
     parties = session.consortium.parties
