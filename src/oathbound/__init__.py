@@ -1,3 +1,3 @@
 """Train on patients of several hospitals, attack the model before others do, prove what happened."""
 
-__version__ = "0.2.0"
+__version__ = "0.4.0.dev0"
