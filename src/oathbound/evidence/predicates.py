@@ -133,7 +133,8 @@ class Charged(SitePredicate):
 class TrainedWithSecureSum(Predicate):
     """One round's steps of training, each by a secure sum: the coordinator saw no site's vector alone.
 
-    `attempts` is the highest attempt that was begun, in this round and all before it.
+    `attempts` is the highest attempt that was begun, in this round and all before; `summed`, in how many of
+    the sums of all these rounds each site was.
     """
 
     kind: ClassVar[str] = "trained-with-secure-sum/v1"
@@ -143,6 +144,7 @@ class TrainedWithSecureSum(Predicate):
     first_step: Ordinal
     last_step: Ordinal
     attempts: Count
+    summed: dict[Name, Annotated[int, Field(ge=0, le=10_000_000)]] = Field(min_length=1)
     first_weights: Digest
     last_weights: Digest
 

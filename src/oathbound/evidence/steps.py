@@ -230,15 +230,14 @@ def check_training(
 ) -> None:
     """(11) Refuse a training that departs from the plan, and a model that it did not make."""
     _check_segments(segments, policy.training)
+    _check_sums(segments, policy)
     steps, attempts = segments[-1].last_step, segments[-1].attempts
     if steps != policy.training.steps:
         raise NotAcceptable(f"{steps} steps were taken; the policy plans {policy.training.steps}")
     if attempts > policy.training.attempts:
         raise NotAcceptable(f"{attempts} attempts were made; the policy allows {policy.training.attempts}")
-    missing = 0  # how often a site was in no sum of a step: each sum holds min_sites at least
     for charged in charges:
-        missing += max(0, steps - charged.event.attempts)
-        if charged.event.attempts > attempts or missing > steps * (len(policy.sites) - policy.min_sites):
+        if not segments[-1].summed[charged.site] <= charged.event.attempts <= attempts:
             raise NotAcceptable(f"the attempts that {charged.site} charged do not fit those of the training")
     if model.weights != segments[-1].last_weights or model.model != digest_of(model.files):
         raise NotAcceptable("the model is not the one that the training made")
@@ -260,6 +259,21 @@ def _check_segments(segments: Sequence[TrainedWithSecureSum], plan: Training) ->
             raise NotAcceptable(f"round {segment.round} took more steps than it made attempts")
         number, step, attempts = segment.round, segment.last_step, segment.attempts
         weights = segment.last_weights
+
+
+def _check_sums(segments: Sequence[TrainedWithSecureSum], policy: Policy) -> None:
+    """Refuse sums over other sites than the policy's, or over fewer than it demands in a round."""
+    step, summed = 0, {site.name: 0 for site in policy.sites}
+    for segment in segments:
+        if segment.summed.keys() != summed.keys():
+            raise NotAcceptable(f"the sums of round {segment.round} are not stated of the policy's sites")
+        steps = segment.last_step - step
+        more = [segment.summed[site] - earlier for site, earlier in summed.items()]
+        if not all(0 <= times <= steps for times in more) or sum(more) < steps * policy.min_sites:
+            raise NotAcceptable(
+                f"the sums of round {segment.round} are of fewer sites than the policy demands"
+            )
+        step, summed = segment.last_step, segment.summed
 
 
 def epsilon_spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:

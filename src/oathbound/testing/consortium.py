@@ -294,6 +294,7 @@ class Consortium:
             "first_step": 1 + half * (number - 1),
             "last_step": half * number,
             "attempts": half * number,
+            "summed": dict.fromkeys(self.sites, half * number),
             "first_weights": weights[number - 1],
             "last_weights": weights[number],
         }

@@ -42,12 +42,12 @@ class Coordinator:
         self._waves: Iterator[_Wave] = iter(())
         self._wave: _Wave | None = None
         self._answered: set[str] = set()
-        self._present = 0
+        self._present: tuple[str, ...] = ()
 
     @property
     def present(self) -> int:
         """How many sites were in the last sum."""
-        return self._present
+        return len(self._present)
 
     @property
     def progress(self) -> Progress:
@@ -126,10 +126,10 @@ class Coordinator:
         step = self._descent.begin()  # only now: who is silent, or spoils an agreement, uses up no attempt
         yield _Wave(_step_messages(step, server.begin(step.label)), server.masked)
         proposal = server.propose()
-        self._present = len(proposal)
+        self._present = tuple(proposal)
         yield _Wave(proposal, server.signed)
         yield _Wave(server.certificate(), server.revealed)
-        self._descent.take(server.total())
+        self._descent.take(server.total(), self._present)
 
     def _agreement(self, epoch: int) -> Generator[_Wave, None, Server]:
         """Yield the waves in which the sites agree on keys, and return the server of their session."""

@@ -3,6 +3,7 @@
 `spec/training.md`, "The coordinator". What is computed from a noised sum costs no more privacy.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final, Self
 
@@ -12,13 +13,13 @@ from pydantic import Field
 
 from oathbound.core.canonical import digest
 from oathbound.core.errors import ProtocolRefused, WrongInput
-from oathbound.core.record import Count, Digest, Record
+from oathbound.core.record import Count, Digest, Name, Record
 from oathbound.hazmat.ring import decode
 from oathbound.train.adam import Adam
 from oathbound.train.messages import Label, Step, frame, unframe, weight_bytes
 from oathbound.train.plan import Plan, attempts_used_up
 
-_SNAPSHOT: Final = b"oathbound/snapshot/v1\n"
+_SNAPSHOT: Final = b"oathbound/snapshot/v2\n"
 _WORD: Final = 4
 _VECTORS: Final = 3
 
@@ -36,6 +37,7 @@ class _Position(Record):
     plan: Digest
     step: Annotated[int, Field(ge=0)]
     attempt: Count
+    summed: dict[Name, Annotated[int, Field(ge=0)]]
     state: Digest
 
 
@@ -50,6 +52,7 @@ class Descent:
         self._adam = Adam.at(weights)
         self._step = 0
         self._attempt = 0
+        self._summed = dict.fromkeys(plan.sites, 0)
         self._is_open = False
 
     @property
@@ -61,6 +64,11 @@ class Descent:
     def progress(self) -> Progress:
         """How far this run is."""
         return Progress(self._step, self._attempt)
+
+    @property
+    def summed(self) -> dict[str, int]:
+        """In how many of the sums that moved the weights each site was."""
+        return dict(self._summed)
 
     @property
     def finished(self) -> bool:
@@ -93,16 +101,19 @@ class Descent:
         )
         return Step(label, self.weights)
 
-    def take(self, total: NDArray[np.uint32]) -> Progress:
+    def take(self, total: NDArray[np.uint32], sites: Iterable[str] | None = None) -> Progress:
         """Take the step of the open attempt by the sum of the sites' shares, uint32 [d]; close the attempt.
 
-        Raises `ProtocolRefused` if none is open.
+        `sites` are those whose shares were summed: all, if left out. Raises `ProtocolRefused` if no attempt
+        is open.
         """
         if not self._is_open:
             raise ProtocolRefused("a sum, and no attempt is open")
         gradient = (decode(total) / (self._plan.scale * self._plan.divisor)).astype(np.float32)
         self._is_open = False
         self._step += 1
+        for site in self._plan.sites if sites is None else sites:
+            self._summed[site] += 1
         self._adam = self._adam.stepped(gradient, step=self._step, rate=self._plan.learning_rate(self._step))
         return self.progress
 
@@ -118,6 +129,7 @@ class Descent:
             plan=self._plan.policy,
             step=self._step,
             attempt=self._attempt,
+            summed=self._summed,
             state=digest(state),
         )
         return frame(_SNAPSHOT, position.plain(), state)
@@ -143,4 +155,5 @@ class Descent:
         descent._adam = Adam(weights, first, second)
         descent._step = position.step
         descent._attempt = max(position.attempt, charged)
+        descent._summed = dict(position.summed)
         return descent

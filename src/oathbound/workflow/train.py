@@ -245,6 +245,7 @@ def _state_segment(session: _Session, number: int, descent: Descent) -> None:
         first_step=first_step,
         last_step=progress.step,
         attempts=progress.attempt,
+        summed=descent.summed,
         first_weights=segments[-1].last_weights if segments else digest(weight_bytes(session.first)),
         last_weights=digest(weight_bytes(descent.weights)),
     )
@@ -307,16 +308,13 @@ def _descent(session: _Session, positions: Mapping[str, Position]) -> Descent:
     else:
         snapshot = Descent(plan=plan, run=run, weights=session.first).snapshot()
     descent = Descent.restore(snapshot, plan=plan, run=run, charged=charged)
-    steps, policy = descent.progress.step, study.policy
-    missing = 0  # how often a site was in no sum of a step: each sum holds min_sites at least
     for name, position in positions.items():
-        missing += max(0, steps - position.charged)
-        if missing > steps * (len(policy.sites) - policy.min_sites):
+        if position.charged < descent.summed[name]:
             raise Refused(
-                f"{name} has charged fewer attempts than steps: its state is an old copy",
+                f"{name} has charged fewer attempts than it took part in: its state is an old copy",
                 hint="restore the newest state.sqlite there: what was charged must not be forgotten",
             )
-    if steps < _steps_stated(session):
+    if descent.progress.step < _steps_stated(session):
         raise Refused(
             "the training's snapshot is older than what the study's log says was trained",
             hint=f"restore the newest {study.snapshot}",

@@ -392,19 +392,34 @@ def test_every_part_of_the_mechanism_is_the_policys(event: dict[str, Any]):
 
 
 @pytest.mark.parametrize(
-    ("attempts", "min_sites", "fits"),
-    [((20, 20, 20), 3, True), ((20, 20, 19), 3, False), ((10, 15, 15), 2, True), ((10, 15, 14), 2, False)],
+    ("first", "last", "charged", "refusal"),
+    [
+        ((10, 10, 0), (20, 20, 0), (20, 20, 0), ""),
+        ((5, 5, 10), (10, 15, 15), (10, 15, 15), ""),
+        ((5, 5, 10), (10, 15, 15), (20, 20, 20), ""),
+        ((5, 5, 10), (10, 15, 15), (10, 15, 14), "charged do not fit those of the training"),
+        ((5, 5, 10), (10, 15, 15), (9, 16, 15), "charged do not fit those of the training"),
+        ((5, 5, 10), (10, 15, 14), (20, 20, 20), "the sums of round 2 are of fewer sites"),
+        ((5, 5, 9), (10, 15, 15), (20, 20, 20), "the sums of round 1 are of fewer sites"),
+        ((5, 5, 11), (15, 15, 11), (20, 20, 20), "the sums of round 1 are of fewer sites"),
+        ((10, 10, 10), (9, 20, 20), (20, 20, 20), "the sums of round 2 are of fewer sites"),
+        ((10, 10), (20, 20, 20), (20, 20, 20), "round 1 are not stated of the policy's sites"),
+        ((10, 10, 10), (20, 20), (20, 20, 20), "round 2 are not stated of the policy's sites"),
+    ],
 )
-def test_of_each_step_no_more_sites_are_missing_than_its_sum_can_spare(attempts, min_sites, fits):
-    consortium = Consortium.of(sites=("north", "east", "south"), min_sites=min_sites)
-    consortium.swear().admit().start().gather(1).step(1).gather(2).step(2)
-    for site, count in zip(consortium.sites, attempts, strict=True):
+def test_a_site_charged_every_sum_that_it_was_in(first, last, charged, refusal):
+    consortium = Consortium.of(sites=("north", "east", "south"), min_sites=2)
+    sites = consortium.sites
+    consortium.swear().admit().start()
+    for number, summed in ((1, first), (2, last)):
+        consortium.gather(number).step(number, summed=dict(zip(sites, summed, strict=False)))
+    for site, count in zip(sites, charged, strict=True):
         event = consortium.event(attempts=count)
         consortium.say(
             Charged(policy_digest=consortium.policy.digest, site=site, run=consortium.run, event=event)
         )
     consortium.make().audit().decide()
-    if fits:
-        verified(consortium)
+    if refusal:
+        assert refuses(consortium, 11, NotAcceptable, refusal)
     else:
-        assert refuses(consortium, 11, NotAcceptable, "charged do not fit those of the training")
+        verified(consortium)

@@ -251,6 +251,7 @@ def a_round_on_consents_from_before_the_one_before_it() -> tuple[bytes, Trust]:
             first_step=21,
             last_step=22,
             attempts=22,
+            summed=dict.fromkeys(consortium.sites, 22),
             first_weights=digest(b"last"),
             last_weights=digest(b"last"),
         )

@@ -51,7 +51,7 @@ def test_the_noise_of_every_site_is_in_the_sum(consortium):
     for some in (three, quiet):
         descent = some.descent()
         take = descent.take
-        descent.take = lambda total, take=take: (sums.append(decode(total)), take(total))[1]
+        descent.take = lambda total, sites, take=take: (sums.append(decode(total)), take(total, sites))[1]
         coordinator = some.coordinator(descent)
         some.carry(coordinator, coordinator.begin())
     assert 0.9 < (sums[0] - sums[1]).std() / (9000 * 3**0.5) < 1.1

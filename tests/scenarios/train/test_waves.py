@@ -107,6 +107,9 @@ def test_a_site_that_missed_a_sum_is_in_the_next(consortium):
     four.carry(coordinator, coordinator.begin())
     assert four.nodes["east"].heard[-3:] == SUM
     assert four.ledgers["east"].charged == [2]
+    assert descent.summed == {"north": 2, "south": 2, "west": 2, "east": 1}
+    again = Descent.restore(descent.snapshot(), plan=four.plan, run=four.terms.run, charged=2)
+    assert again.summed == descent.summed
 
     plain, alone = four.descent(), [four.trainer(s, ledger=type(four.ledgers[s])()) for s in four.sites]
     for sites in (alone[:3], alone):
@@ -222,7 +225,7 @@ def test_an_interruption_of_the_coordinator_is_no_step(consortium):
     descent = three.descent()
     take = descent.take
 
-    def interrupted(_total):
+    def interrupted(_total, _sites):
         raise KeyboardInterrupt
 
     descent.take = interrupted

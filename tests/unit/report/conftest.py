@@ -309,6 +309,7 @@ def segment(number: int, policy_digest: str) -> TrainedWithSecureSum:
         first_step=150 * number - 149,
         last_step=150 * number,
         attempts=150 * number,
+        summed=dict.fromkeys(SITES, 150 * number),
         first_weights=weights[number - 1],
         last_weights=weights[number],
     )
