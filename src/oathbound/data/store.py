@@ -317,10 +317,11 @@ class SiteStore:
                 )
             )
 
-    def charge(self, study: str, attempt: int, limit: int) -> None:
+    def charge(self, study: str, attempt: int, limit: int, *, use: str | None = None) -> None:
         """Charge `attempt` to every member of the study, durably, before returning.
 
-        Raises `ProtocolRefused` without a reservation or for an attempt not above every earlier one, and
+        `use` is the label of the use of the cohort that it is of. Raises `ProtocolRefused` without a
+        reservation, for an attempt not above every earlier one, or where a later use is recorded, and
         `BudgetRefused` where `limit` attempts are charged already; `needed` and `allowed` are then attempts.
         """
         with self._writing() as connection:
@@ -328,6 +329,15 @@ class SiteStore:
                 raise ProtocolRefused("this study has reserved no budget here", hint="admit comes first")
             if connection.execute("SELECT 1 FROM stated WHERE study = ?", (study,)).fetchone():
                 raise ProtocolRefused("this study has stated what it charged", hint="its training has ended")
+            if (
+                use is not None
+                and connection.execute(
+                    "SELECT 1 FROM used WHERE study = ? AND as_of >"
+                    " (SELECT coalesce(max(as_of), -1) FROM used WHERE study = ? AND label = ?)",
+                    (study, study, use),
+                ).fetchone()
+            ):
+                raise ProtocolRefused("whose records may be used was read again since this round began")
             charged = self._charged(study)
             if not charged.highest < attempt < _ATTEMPTS:
                 raise ProtocolRefused(
@@ -354,9 +364,9 @@ class SiteStore:
         with translated(self.path):
             return self._charged(study)
 
-    def ledger(self, study: str, limit: int) -> "StudyLedger":
-        """Return the study's account, for the trainer (`core.ports.Ledger`)."""
-        return StudyLedger(self, study, limit)
+    def ledger(self, study: str, limit: int, *, use: str | None = None) -> "StudyLedger":
+        """Return the study's account, for the trainer (`core.ports.Ledger`); `use` as in `charge`."""
+        return StudyLedger(self, study, limit, use)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -446,10 +456,11 @@ class StudyLedger:
     store: SiteStore
     study: str
     limit: int
+    use: str | None
 
     def charge(self, attempt: int) -> None:
         """Charge the attempt: `SiteStore.charge`."""
-        self.store.charge(self.study, attempt, self.limit)
+        self.store.charge(self.study, attempt, self.limit, use=self.use)
 
     def highest(self) -> int:
         """Return the highest attempt ever charged, 0 if none."""

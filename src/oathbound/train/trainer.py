@@ -62,7 +62,7 @@ class Trainer:
         """Return the step, unless this site must not compute it; nothing is charged.
 
         Raises `ProtocolRefused` for weights that are not finite, a step of another run or plan, or an attempt
-        not above every charged one, and `BudgetRefused` for an attempt that the plan does not have.
+        not above every charged one, and `BudgetRefused` for one that leaves too few for the steps to come.
         """
         training, label = self.plan.training, step.label
         if not np.isfinite(step.weights).all():  # 2
@@ -77,7 +77,8 @@ class Trainer:
             raise ProtocolRefused("a step after the round that this node was opened for")
         if label.attempt <= self.ledger.highest():  # 4
             raise ProtocolRefused("an attempt that was charged before: no vector is sent twice")
-        if label.attempt > training.attempts:
+        # so a plan's attempts cannot be spent on a few steps, whose rounds' consents are then read too seldom
+        if label.attempt - label.step > training.attempts - training.steps:
             raise attempts_used_up(self.plan)
         return Checked(step)
 

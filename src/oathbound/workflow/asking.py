@@ -16,7 +16,7 @@ from oathbound.core.record import Count, Digest, Record
 from oathbound.core.study import Policy
 from oathbound.evidence.envelope import open_envelope
 from oathbound.evidence.keys import Party
-from oathbound.evidence.predicates import Ordinal, Role, SitePredicate, predicate_of
+from oathbound.evidence.predicates import Ordinal, Role, Round, SitePredicate, predicate_of
 from oathbound.hazmat.random import random_bytes
 from oathbound.train.engine import Peer
 from oathbound.train.messages import frame, unframe
@@ -149,7 +149,12 @@ class Asked:
             or (position.site, position.policy_digest, position.nonce) != expected
         ):
             raise NotAuthentic(f"{self.name} answers another question than it was asked")
-        return position, self._mine(leaves)
+        handed_in = self._mine(leaves)
+        said = (predicate_of(open_envelope(leaf, mine).statement) for leaf in handed_in)
+        rounds = (each.round for each in said if isinstance(each, Round))
+        if position.round != max(rounds, default=0):
+            raise NotAuthentic(f"{self.name} says another round than it has stated")
+        return position, handed_in
 
     def afford(self) -> None:
         """Ask whether the site's limit allows the study; `BudgetRefused` if not."""

@@ -224,9 +224,11 @@ def check_clock(log: Log, consortium: Consortium, now: int) -> None:
 
 
 def _names(note: bytes, consortium: Consortium) -> set[str]:
-    """Return the names of the witnesses of a note."""
+    """Return the names of the sites that witness a note: who keeps a log is no witness of it."""
     trusted = {party.fingerprint: party for party in consortium.parties.values()}
-    return {seen.name for seen in witnesses(note, trusted)}
+    operator = decode(note)[0].origin.rpartition("/")[2]
+    names = {seen.name for seen in witnesses(note, trusted)} - {operator}
+    return names & {site.name for site in consortium.policy.sites}
 
 
 def _cosigned(note: bytes, log: Log, operator: Secret, consortium: Consortium, now: int) -> bytes:

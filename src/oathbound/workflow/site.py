@@ -47,7 +47,7 @@ from oathbound.workflow.families import family_of
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.notary import Consortium, SiteWitness, said_by, stands, state, stated_by
 from oathbound.workflow.records import rows_of, source_of
-from oathbound.workflow.rounds import gather_site, is_fresh, latest_round, members_of
+from oathbound.workflow.rounds import gather_site, is_fresh, latest_round, members_of, round_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,7 @@ class Site:
         question, (start,), _ = Gather.decode(message)
         self._check_sworn(question)
         run, last, policy = self._run(start), latest_round(self._folder, self._policy), self._policy
+        self._opened = None  # a node of the round before must not go on with whom this one may leave out
         if last is not None and question.round < last.round:  # 5, and what follows
             raise ProtocolRefused(f"{self._folder.file.name} has stated its cohort of a later round")
         if last is not None and question.round == last.round and not self._resumable(last):
@@ -199,11 +200,11 @@ class Site:
         if last is None or last.round != question.round or last.run != run:  # 5
             raise ProtocolRefused(f"{folder.file.name} has stated another round last")
         self._check_witnessed(start, note, leaves, last.round)
-        self._check_length(leaves, question.last_step)
+        self._check_length(leaves[: decode(note)[0].size], run, question)
         if not is_fresh(last.as_of, policy, self._clock()):  # 8
             raise self._stale()
         members = members_of(folder, self._store(), policy, last.round)
-        self._opened = _Opened(self._node(run, members, question.last_step), last.as_of)
+        self._opened = _Opened(self._node(run, last.round, members, question.last_step), last.as_of)
         return b""
 
     def _close(self, message: bytes) -> bytes:
@@ -279,12 +280,19 @@ class Site:
         if not stands(note, consortium) or not stated_here <= set(leaves[: decode(note)[0].size]):
             raise ProtocolRefused(f"the sites have not witnessed round {number} of {self._folder.file.name}")
 
-    def _check_length(self, leaves: list[bytes], last_step: int) -> None:
+    def _check_length(self, witnessed: list[bytes], run: str, question: Begin) -> None:
         """(7) Refuse a round of more steps than the policy allows between two readings of consents."""
         coordinator = self._parties[self._policy.coordinator.name]
-        over = said_by(coordinator, leaves, TrainedWithSecureSum)
+        over = [
+            each
+            for each in said_by(coordinator, witnessed, TrainedWithSecureSum)
+            if (each.policy_digest, each.run) == (self._policy.digest, run)
+        ]
         taken = max((each.last_step for each in over), default=0)
-        if last_step > taken + self._policy.training.round_steps:
+        with self._folder.log(self._policy) as own:
+            read = len(stated_by(self._folder.secret().party(), own, Round))
+        most = self._policy.training.round_steps
+        if question.last_step > min(taken + most, read * most):
             raise ProtocolRefused("a round of more steps than the policy allows")
 
     def _resumable(self, last: Round) -> bool:
@@ -335,7 +343,7 @@ class Site:
             self._read = _Rows(np.array(sorted(cohort.members), dtype=np.int64), rows)
         return self._read
 
-    def _node(self, run: str, members: frozenset[int], last_step: int) -> Node:
+    def _node(self, run: str, number: int, members: frozenset[int], last_step: int) -> Node:
         """Return the node of one round: the rows of whom it may use, its ledger, its noise and its keys."""
         plan, policy, name = self._plan(), self._policy, self._folder.file.name
         trainer = Trainer(
@@ -345,7 +353,7 @@ class Site:
             last_step=last_step,
             model=family_of(policy).model,
             sampler=self._rows().of(members),
-            ledger=self._store().ledger(policy.study, policy.training.attempts),
+            ledger=self._store().ledger(policy.study, policy.training.attempts, use=round_label(number)),
             noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
         )
         keys = {site.name: self._parties[site.name].statement_keys()[0] for site in policy.sites}

@@ -222,9 +222,21 @@ def _gather(session: _Session, clock: Callable[[], int]) -> _Gathered:
     rounds = [each for each in stated(session.log, Round, parties) if each.round == number]
     if {each.site for each in rounds} != {site.name for site in session.sites}:
         raise NotAuthentic(f"not every site has stated its cohort of round {number}")
+    for each in rounds:
+        check_read(each, session.study.policy, clock())
     # looked at again: sites may have read for minutes
     witnessed(session.log, session.study.secret(), session.consortium, clock())
     return _Gathered(number, min(each.as_of for each in rounds))
+
+
+def check_read(stated_round: Round, policy: Policy, now: int) -> None:
+    """Refuse a round whose consents a site says to have read at a time that nobody could train by."""
+    hours = policy.consent.staleness_hours
+    if not now - hours * 3600 <= stated_round.as_of <= now + CLOCK_SKEW_SECONDS:
+        raise NotAcceptable(
+            f"{stated_round.site} says that it read the consents of this round at another time than now",
+            hint="set its clock right, and this machine's",
+        )
 
 
 def _steps_stated(session: _Session) -> int:

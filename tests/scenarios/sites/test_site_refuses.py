@@ -10,6 +10,7 @@ import pytest
 from oathbound.core.errors import (
     BudgetRefused,
     ConsentRefused,
+    NotAcceptable,
     NotAuthentic,
     ProtocolRefused,
     Refused,
@@ -19,17 +20,18 @@ from oathbound.data.store import SiteStore
 from oathbound.evidence.envelope import sign
 from oathbound.evidence.keys import Secret
 from oathbound.evidence.log import Log
-from oathbound.evidence.note import cosign, sign_checkpoint
-from oathbound.evidence.predicates import Charged, Oath
+from oathbound.evidence.note import cosign, decode, sign_checkpoint
+from oathbound.evidence.predicates import Charged, Oath, Round, TrainedWithSecureSum
 
 pytest.importorskip("torch", reason="training is an extra")
 
-from oathbound.workflow.asking import Asked, Begin, Gather, Where, pack, unpack
+from oathbound.workflow.asking import Asked, Begin, Gather, Position, Where, pack, unpack
 from oathbound.workflow.folders import StudyFolder, write_file
 from oathbound.workflow.notary import Consortium, deliver, started, state, stated, witnessed
 from oathbound.workflow.patient import withdraw
 from oathbound.workflow.reaching import reached
 from oathbound.workflow.site import Site
+from oathbound.workflow.train import check_read
 
 NOW = int(time.time())
 OTHER = "sha256:" + 64 * "0"
@@ -157,6 +159,132 @@ def test_a_round_that_is_not_witnessed_does_not_begin(coordinator):
         coordinator.begin(start, note, last_step=5)
     with pytest.raises(ProtocolRefused, match="no round is open"):
         peer.receive(b"oathbound/step/v1\n")
+
+
+def test_who_keeps_a_log_is_no_witness_of_it(coordinator):
+    study, start = coordinator.study, coordinator.start()
+    coordinator.gather(start, 1)
+    log, secret = coordinator.log, study.secret()
+    bare = sign_checkpoint("oathbound.invalid/study/coordinator", log.size, log.root(), secret)
+    note = coordinator.sites["north"].cosign(bare, list(log.leaves()), NOW)
+    note = cosign(cosign(note, study.site("east").secret(), NOW), secret, NOW)  # east is the one that may lie
+    with pytest.raises(ProtocolRefused, match="have not witnessed round 1"):
+        coordinator.begin(start, note)
+
+
+@pytest.mark.parametrize("where", ["after the checkpoint", "of another policy", "of another run"])
+def test_a_round_is_no_longer_for_what_the_coordinator_says_elsewhere(coordinator, where):
+    study, start = coordinator.study, coordinator.start()
+    run = decode(start)[0].identity
+    coordinator.gather(start, 1)
+    lie = TrainedWithSecureSum(
+        policy_digest=OTHER if where == "of another policy" else study.policy.digest,
+        run=OTHER if where == "of another run" else run,
+        round=1,
+        first_step=1,
+        last_step=4,
+        attempts=4,
+        summed=dict.fromkeys(coordinator.sites, 4),
+        first_weights=OTHER,
+        last_weights=OTHER,
+    )
+    leaf = sign(lie.statement(), study.secret())
+    leaves = list(coordinator.log.leaves())
+    if where == "after the checkpoint":
+        note = coordinator.witness()
+    else:
+        coordinator.log.append(leaf)
+        note = coordinator.witness()
+    question = Begin(policy=study.policy.digest, round=1, last_step=8)
+    with pytest.raises(ProtocolRefused, match="more steps than the policy allows"):
+        coordinator.sites["north"].peer.receive(question.encode(start, note, *leaves, leaf))
+
+
+def test_no_more_steps_are_taken_than_rounds_were_read_for(coordinator):
+    """Also not where the coordinator says, and has it witnessed, that more steps are over."""
+    study, start = coordinator.study, coordinator.start()
+    coordinator.gather(start, 1)
+    lie = TrainedWithSecureSum(
+        policy_digest=study.policy.digest,
+        run=decode(start)[0].identity,
+        round=1,
+        first_step=1,
+        last_step=4000,
+        attempts=4000,
+        summed=dict.fromkeys(coordinator.sites, 4000),
+        first_weights=OTHER,
+        last_weights=OTHER,
+    )
+    coordinator.log.append(sign(lie.statement(), study.secret()))
+    note = coordinator.witness()
+    with pytest.raises(ProtocolRefused, match="more steps than the policy allows"):
+        coordinator.begin(start, note, last_step=4004)
+    assert coordinator.begin(start, note) == b""
+
+
+def test_a_node_ends_when_the_next_round_is_stated(coordinator):
+    start = coordinator.start()
+    coordinator.gather(start, 1)
+    note = coordinator.witness()
+    coordinator.begin(start, note)
+    north = coordinator.sites["north"]
+    with Site.opened(
+        coordinator.study.site("north"),
+        coordinator.study.policy,
+        coordinator.study.parties(),
+        lambda: NOW + 5,
+    ) as other:  # also in another process
+        other_north = replace(north, peer=other)
+        ledger = north.peer._opened.node.trainer.ledger
+        other_north.gather(start, 2)
+        with pytest.raises(ProtocolRefused, match="was read again since"):
+            ledger.charge(1)
+    with pytest.raises(ProtocolRefused, match="another round last"):
+        coordinator.begin(start, note)
+    coordinator.now[0] = NOW + 10
+    north.gather(start, 3)
+    with pytest.raises(ProtocolRefused, match="no round is open"):
+        north.peer.receive(b"oathbound/step/v1\n")
+
+
+def test_a_position_says_the_round_that_was_stated(coordinator):
+    north, secret = coordinator.sites["north"], coordinator.study.site("north").secret()
+
+    class Lying:
+        def receive(self, message):
+            question, _, _ = Where.decode(message)
+            _, *leaves = unpack(north.peer.receive(message))
+            said = Position(
+                policy_digest=question.policy,
+                site="north",
+                nonce=question.nonce,
+                charged=0,
+                highest=0,
+                round=10_000_000,
+                resumable=True,
+            )
+            return pack((sign(said.statement(), secret), *leaves))
+
+    with pytest.raises(NotAuthentic, match="another round than it has stated"):
+        replace(north, peer=Lying()).where()
+
+
+@pytest.mark.parametrize("as_of", [1, NOW - 25 * 3600, NOW + 301])
+def test_a_round_read_at_another_time_ends_a_training_and_names_the_site(small, as_of):
+    study = small()
+    said = Round(
+        policy_digest=study.policy.digest,
+        site="south",
+        run=OTHER,
+        round=1,
+        as_of=as_of,
+        unreadable_consents=None,
+        members=50,
+        root=OTHER,
+    )
+    with pytest.raises(NotAcceptable, match="south says that it read"):
+        check_read(said, study.policy, NOW)
+    check_read(said.model_copy(update={"as_of": NOW - 3600}), study.policy, NOW)
 
 
 def test_rounds_only_go_up(coordinator):

@@ -56,7 +56,16 @@ def test_an_attempt_below_a_charged_one_is_refused(consortium):
     for attempt in (1, 4, 5):
         with pytest.raises(ProtocolRefused, match="charged before"):
             share(three.trainers["north"], step(three, attempt=attempt))
-    share(three.trainers["north"], step(three, attempt=6))
+    share(three.trainers["north"], step(three, step=4, attempt=6))
+
+
+def test_attempts_cannot_be_spent_on_the_first_steps(consortium):
+    """Of six attempts for four steps, two may fail: a third of one step is refused."""
+    three = consortium()
+    for number, attempt in ((1, 3), (2, 4), (4, 6)):
+        three.trainers["north"].check(step(three, step=number, attempt=attempt))
+        with pytest.raises(BudgetRefused, match="too few are left"):
+            three.trainers["north"].check(step(three, step=number, attempt=attempt + 1))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,7 @@ def test_no_two_attempts_have_the_same_noise(consortium):
 
 
 def test_one_patient_moves_the_sum_by_at_most_the_ring_norm_exactly(consortium):
-    three = consortium()
+    three = consortium(attempts=10)
     everybody = three.samplers["north"].tokens
     whole = decode(share(three.trainers["north"], step(three, attempt=1)))
     norms = []
