@@ -423,3 +423,14 @@ def test_a_site_charged_every_sum_that_it_was_in(first, last, charged, refusal):
         assert refuses(consortium, 11, NotAcceptable, refusal)
     else:
         verified(consortium)
+
+
+def test_a_site_is_in_no_fewer_sums_than_it_was_before():
+    """Where sites are many, the others' sums would make up for it."""
+    sites = ("north", "east", "south", "west", "middle")
+    consortium = Consortium.of(sites=sites, min_sites=3, colluding=0)
+    consortium.swear().admit().start()
+    for number, summed in ((1, (10, 10, 10, 10, 10)), (2, (20, 20, 20, 20, 9))):
+        consortium.gather(number).step(number, summed=dict(zip(consortium.sites, summed, strict=True)))
+    consortium.charge().make().audit().decide()
+    assert refuses(consortium, 11, NotAcceptable, "the sums of round 2 are of fewer sites")
