@@ -269,15 +269,15 @@ def test_a_position_says_the_round_that_was_stated(coordinator):
         replace(north, peer=Lying()).where()
 
 
-@pytest.mark.parametrize("as_of", [1, NOW - 25 * 3600, NOW + 301])
-def test_a_round_read_at_another_time_ends_a_training_and_names_the_site(small, as_of):
+@pytest.mark.parametrize("later", [1 - NOW, -25 * 3600, 301], ids=["1970", "a day ago", "ahead"])
+def test_a_round_read_at_another_time_ends_a_training_and_names_the_site(small, later):
     study = small()
     said = Round(
         policy_digest=study.policy.digest,
         site="south",
         run=OTHER,
         round=1,
-        as_of=as_of,
+        as_of=NOW + later,
         unreadable_consents=None,
         members=50,
         root=OTHER,
