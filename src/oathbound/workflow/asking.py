@@ -24,6 +24,10 @@ from oathbound.train.messages import frame, unframe
 MOST_BYTES: Final = 64 * 1024**2
 """Of a question or an answer: the log of the largest study fits."""
 
+LEAST_PART_BYTES: Final = 2420
+"""Of a note or a leaf, which says how many there may be: a note holds an ML-DSA-44 signature, of so many
+bytes (FIPS 204, table 2), and a leaf a larger one, both in base64."""
+
 _PART_LENGTH: Final = 4
 _NONCE_BYTES: Final = 32
 
@@ -177,7 +181,10 @@ class Asked:
         return self._mine(unpack(self._ask(Close(policy=self.policy.digest), start)))
 
     def _ask(self, question: Question, *parts: bytes) -> bytes:
-        return self.peer.receive(question.encode(*parts))
+        answer = self.peer.receive(question.encode(*parts))
+        if len(answer) > MOST_BYTES:
+            raise ProtocolRefused(f"{self.name} answers more than {MOST_BYTES} bytes")
+        return answer
 
     def _mine(self, leaves: list[bytes]) -> list[bytes]:
         """Return the leaves, each of which must be a statement of this site about this policy."""
@@ -224,7 +231,7 @@ def unpack(data: bytes, *, at_least: int = 0) -> list[bytes]:
     while place < len(data):
         start = place + _PART_LENGTH
         end = start + int.from_bytes(data[place:start], "little")
-        if not start < end <= len(data):
+        if not start + LEAST_PART_BYTES <= end <= len(data):
             raise ProtocolRefused("a list of statements that is cut short")
         parts.append(data[start:end])
         place = end

@@ -19,7 +19,7 @@ FLARE: Final = ((2, 9), (2, 10))
 """The versions of FLARE that were tried: from the first, and before the second."""
 
 _OPEN_TO_OTHERS: Final = 0o077
-_KIT_HINT: Final = "python -m oathbound.workflow.site_kit KIT writes both files; then start FLARE again"
+_KIT_HINT: Final = "python -P -m oathbound.workflow.site_kit KIT writes both files; then start FLARE again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ def processes(study: StudyFolder) -> Iterator[dict[str, Process]]:
     with ExitStack() as ended:
         peers = {}
         for site in study.policy.sites:
-            command = [sys.executable, "-m", "oathbound.workflow.site_process", str(study.path), site.name]
+            # -P: not the modules that lie in whatever folder the coordinator was started from
+            program = [sys.executable, "-P", "-m", "oathbound.workflow.site_process"]
+            command = [*program, str(study.path), site.name]
             peers[site.name] = process = Process(site.name, command)
             ended.callback(process.close)
             process.start()  # all at once: each takes seconds to import what it needs

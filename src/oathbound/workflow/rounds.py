@@ -6,8 +6,9 @@ that patient. Nobody is ever added: a cohort is drawn once. `spec/cohort.md` num
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from typing import Final
 
-from oathbound.core.errors import ConsentRefused, Refused, Unavailable
+from oathbound.core.errors import ConsentRefused, ProtocolRefused, Refused, Unavailable
 from oathbound.core.study import Policy
 from oathbound.data.cohort import PARTS
 from oathbound.data.commitment import cohort_leaf, cohort_root
@@ -19,6 +20,8 @@ from oathbound.evidence.log import Log
 from oathbound.evidence.predicates import Admission, Audited, AuditRoots, Round
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.notary import deliver, state, stated
+
+_ROUND: Final = "round-"
 
 
 def read_again(site: SiteFolder, store: SiteStore) -> ConsentFile:
@@ -35,7 +38,7 @@ def use_of(policy: Policy, purpose: str) -> Request:
 
 def round_label(number: int) -> str:
     """Return the label of a round in its cohort's commitment."""
-    return f"round-{number}"
+    return f"{_ROUND}{number}"
 
 
 def audit_label(number: int, part: str) -> str:
@@ -86,11 +89,17 @@ def gather_site(
 ) -> None:
     """State, in the site's own log, whose records it may use in a round; once, however often it is called.
 
-    Raises `ConsentRefused` when fewer are left than the policy lets anybody count, and `Unavailable` when
-    this machine's clock is behind the last consents that the site stated.
+    Raises `ConsentRefused` when fewer are left than the policy lets anybody count, `Unavailable` when this
+    machine's clock is behind the last consents that the site stated, and `ProtocolRefused` for a number that
+    would use up those of the rounds to come: a site may miss as many rounds as the policy has attempts.
     """
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
     last = latest_round(site, policy)
+    if number > (last.round if last else 0) + policy.training.attempts:
+        raise ProtocolRefused(
+            f"{name} is asked for a round far above the last that it stated",
+            hint="a round follows the newest of any site: look which of them states such a number",
+        )
     with site.log(policy) as own:
         check_reads(site, own, now)
         if last is not None and last.round == number:
@@ -181,9 +190,13 @@ def gather_audit(
 
 def left_before(store: SiteStore, study: str, number: int) -> frozenset[int]:
     """Return the members who were absent from a round before this one: nobody comes back."""
-    uses = store.uses(study)
-    labels = {round_label(earlier) for earlier in range(1, number)}
-    return frozenset[int]().union(*(uses[label].absent for label in labels & uses.keys()))
+    return frozenset[int]().union(
+        *(
+            use.absent
+            for label, use in store.uses(study).items()
+            if label.startswith(_ROUND) and int(label.removeprefix(_ROUND)) < number
+        )
+    )
 
 
 def _allowed(

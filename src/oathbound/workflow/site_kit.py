@@ -1,4 +1,4 @@
-"""What a site puts into its FLARE kit, so that jobs are data: `python -m oathbound.workflow.site_kit KIT`.
+"""What a site puts into its FLARE kit, so that jobs are data: `python -P -m oathbound.workflow.site_kit KIT`.
 
     KIT/local/authorization.json   nobody's job may bring code (`byoc`), and nobody gets a shell
     KIT/local/resources.json       the two classes that a job may name, and no log leaves the site
@@ -27,7 +27,6 @@ COORDINATOR_CLASSES: Final = (
     "oathbound.workflow.flare.CoordinatorApp",
 )
 
-_FORBIDDEN: Final = ("byoc", "shell_commands")
 _RULES: Final = {
     "submit_job": "any",
     "clone_job": "none",
@@ -35,7 +34,9 @@ _RULES: Final = {
     "download_job": "any",
     "view": "any",
     "operate": "any",
-} | dict.fromkeys(_FORBIDDEN, "none")
+    "byoc": "none",
+    "shell_commands": "none",
+}
 _ROLES: Final = ("project_admin", "org_admin", "lead")
 AUTHORIZATION: Final[dict[str, Any]] = {
     "format_version": "1.0",
@@ -68,21 +69,26 @@ def write_kit(kit: Path, classes: tuple[str, ...] = SITE_CLASSES) -> list[Path]:
 
 
 def wrong_in_authorization(authorization: Mapping[str, Any]) -> list[str]:
-    """Return what in an authorization.json would let a job bring code, or somebody open a shell."""
-    permissions = authorization.get("permissions")
-    if not isinstance(permissions, dict) or not permissions:
-        return ["it has no permissions"]
-    wrong = []
-    for role, rules in permissions.items():
-        if not isinstance(rules, dict):
-            wrong += [f"{role} may do what {rules!r} says, code included"] if rules != "none" else []
-            continue
-        wrong += [
-            f"{role} has {key} = {rules[key]!r}"
-            for key in _FORBIDDEN
-            if rules.get(key, "none") != "none"  # what is not listed is not allowed
-        ]
-    return wrong
+    """Return where an authorization.json is another than the kit's.
+
+    FLARE reads names in any case and with spaces around them, has a name for every role, and lets a single
+    right override its category. That reading is not repeated here: what is not as it was written is wrong.
+    """
+    return _differences(authorization, AUTHORIZATION, "")
+
+
+def _differences(found: object, kit: object, where: str) -> list[str]:
+    if not (isinstance(found, Mapping) and isinstance(kit, Mapping)):
+        return [] if found == kit else [f"{where} has {found!r}"]
+    return [
+        difference
+        for key in sorted(found.keys() | kit.keys())
+        for difference in _differences(
+            found.get(key, "nothing"),
+            kit.get(key, ()),  # which is nothing that JSON holds
+            f"{where}/{key}",
+        )
+    ]
 
 
 def wrong_in_resources(resources: Mapping[str, Any]) -> list[str]:

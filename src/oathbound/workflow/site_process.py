@@ -1,4 +1,4 @@
-"""One site in a process of its own: `python -m oathbound.workflow.site_process STUDY SITE`.
+"""One site in a process of its own: `python -P -m oathbound.workflow.site_process STUDY SITE`.
 
 It opens the study file and the public keys in STUDY, and the site's folder; nothing of another site, and
 nothing of the coordinator. Messages come on standard input, answers leave on standard output.

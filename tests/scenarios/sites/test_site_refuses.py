@@ -16,7 +16,7 @@ from oathbound.core.errors import (
     Refused,
     Unavailable,
 )
-from oathbound.data.store import SiteStore
+from oathbound.data.store import SiteStore, Use
 from oathbound.evidence.envelope import sign
 from oathbound.evidence.keys import Secret
 from oathbound.evidence.log import Log
@@ -25,11 +25,23 @@ from oathbound.evidence.predicates import Charged, Oath, Round, TrainedWithSecur
 
 pytest.importorskip("torch", reason="training is an extra")
 
-from oathbound.workflow.asking import Asked, Begin, Gather, Position, Where, pack, unpack
+from oathbound.workflow.asking import (
+    LEAST_PART_BYTES,
+    MOST_BYTES,
+    Asked,
+    Begin,
+    Gather,
+    Position,
+    Review,
+    Where,
+    pack,
+    unpack,
+)
 from oathbound.workflow.folders import StudyFolder, write_file
 from oathbound.workflow.notary import Consortium, deliver, started, state, stated, witnessed
 from oathbound.workflow.patient import withdraw
 from oathbound.workflow.reaching import reached
+from oathbound.workflow.rounds import left_before
 from oathbound.workflow.site import Site
 from oathbound.workflow.train import check_read
 
@@ -97,7 +109,7 @@ def test_another_policy_is_refused(coordinator):
     peer = coordinator.sites["north"].peer
     for question in (Where(policy=OTHER, nonce=OTHER), Gather(policy=OTHER, round=1)):
         with pytest.raises(ProtocolRefused, match="another policy"):
-            peer.receive(question.encode(b"note"))
+            peer.receive(question.encode(bytes(LEAST_PART_BYTES)))
 
 
 def test_a_site_that_has_not_sworn_does_nothing_but_say_so(coordinator):
@@ -294,6 +306,27 @@ def test_rounds_only_go_up(coordinator):
         coordinator.sites["north"].gather(start, 2)
 
 
+def test_a_round_far_above_the_last_does_not_use_up_the_numbers(coordinator):
+    start, north = coordinator.start(), coordinator.sites["north"]
+    attempts = coordinator.study.policy.training.attempts
+    for last in (0, attempts):
+        for number in (last + attempts + 1, 10_000_000):
+            with pytest.raises(ProtocolRefused, match="far above the last"):
+                north.gather(start, number)
+        assert north.where()[0].round == last
+        assert north.gather(start, last + attempts)
+
+
+def test_who_left_in_any_round_stays_away_whatever_the_numbers_between(coordinator):
+    north, gone = coordinator.study.site("north"), patient(coordinator)
+    with SiteStore.open(north.state) as store:
+        for label in ("round-9", "audit-1-members", "round-9999999"):
+            store.record_use("study", Use(label, NOW, frozenset({gone + len(label)})))
+        assert left_before(store, "study", 9) == frozenset()
+        assert left_before(store, "study", 10) == {gone + len("round-9")}
+        assert left_before(store, "study", 10_000_000) == {gone + len("round-9"), gone + len("round-9999999")}
+
+
 def test_a_round_is_not_begun_again_once_somebody_withdrew_or_consents_are_stale(coordinator):
     start = coordinator.start()
     coordinator.gather(start, 1)
@@ -433,10 +466,32 @@ def test_a_question_of_another_form_is_refused(coordinator, message):
 
 
 def test_parts_have_one_form():
-    assert unpack(pack((b"a", b"bc"))) == [b"a", b"bc"]
-    for data in (b"\0", b"\0\0\0\0", b"\2\0\0\0a", b"\1\0\0\0a\0"):
+    shortest = bytes(LEAST_PART_BYTES)
+    parts = [shortest, b"a" * LEAST_PART_BYTES + b"bc"]
+    assert unpack(pack(parts)) == parts
+    whole = pack([shortest])
+    for data in (b"\0", bytes(4), whole[:-1], whole + b"\0", pack([shortest[1:]]), pack([shortest, b"a"])):
         with pytest.raises(ProtocolRefused, match="cut short"):
             unpack(data)
+
+
+def test_a_question_of_countless_leaves_is_refused_before_any_is_looked_at(coordinator):
+    question = Review(policy=coordinator.study.policy.digest).encode(*[b"x"] * 100_000)
+    with pytest.raises(ProtocolRefused, match="cut short"):
+        coordinator.sites["north"].peer.receive(question)
+
+
+def test_every_note_and_leaf_is_longer_than_the_shortest_part(coordinator):
+    start = coordinator.start()
+    bare = sign_checkpoint("o", 1, bytes(32), coordinator.study.secret())
+    assert min(map(len, (start, bare, *coordinator.log.leaves()))) > LEAST_PART_BYTES
+
+
+def test_an_answer_that_is_too_long_is_not_read(coordinator):
+    north = coordinator.sites["north"]
+    with pytest.raises(ProtocolRefused, match="north answers more than"):
+        replace(north, peer=Answering(bytes(MOST_BYTES + 1))).afford()
+    replace(north, peer=Answering(bytes(MOST_BYTES))).afford()
 
 
 def patient(coordinator):

@@ -52,7 +52,7 @@ def test_two_people_train_with_what_they_carried(tmp_path):
             peers = {}
             for name, home in HOME.items():
                 folder = tmp_path / home / "study"
-                command = [sys.executable, "-m", "oathbound.workflow.site_process", str(folder), name]
+                command = [sys.executable, "-P", "-m", "oathbound.workflow.site_process", str(folder), name]
                 peers[name] = Process(name, command)
                 ended.callback(peers[name].close)
             yield Reached(peers, parallel.run)
@@ -129,17 +129,41 @@ def test_a_kit_that_was_written_is_as_it_should_be(doctor):
         ("resources", {"class_list_enforcement_mode": "warn"}, "is not enforce"),
         ("resources", {"allow_log_streaming": True}, "logs leave the site"),
         ("resources", {"components": [{"path": "nvflare.app_common.logging.x.Y"}]}, "logs leave the site"),
-        ("authorization", {"permissions": {"project_admin": "any"}}, "project_admin may do what 'any' says"),
-        ("authorization", {"permissions": {"lead": {"byoc": "any"}}}, "lead has byoc = 'any'"),
-        ("authorization", {"permissions": {"lead": {"byoc": "o:site"}}}, "lead has byoc"),
-        ("authorization", {"permissions": {"lead": {"shell_commands": "any"}}}, "lead has shell_commands"),
-        ("authorization", {"permissions": {}}, "it has no permissions"),
+        ("authorization", {"permissions": {"project_admin": "any"}}, "/permissions/project_admin has 'any'"),
+        ("authorization", {"permissions": {}}, "/permissions/lead has 'nothing'"),
+        ("authorization", {"permissions": None}, "/permissions has None"),
+        ("authorization", {"permission": {}}, "/permission has {}"),
     ],
 )
 def test_a_kit_that_lets_code_in_or_logs_out_is_noticed(doctor, file, change, said):
     path = doctor.kit / "local" / f"{file}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert [bool(re.search(said, wrong)) for wrong in doctor()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("role", "rights"),
+    [
+        ("*", "any"),
+        ("*", None),
+        ("Lead", {}),
+        ("lead", {"byoc": "any"}),
+        ("lead", {"byoc": "o:site"}),
+        ("lead", {"BYOC": "any"}),
+        ("lead", {"shell_commands": "any"}),
+        ("lead", {" Shell_Commands": "any"}),
+        ("lead", {"cat": "any"}),
+        ("lead", {"clone_job": None}),
+    ],
+)
+def test_a_right_that_the_kit_does_not_give_is_noticed_however_it_is_written(doctor, role, rights):
+    path = doctor.kit / "local" / "authorization.json"
+    authorization = json.loads(path.read_text())
+    rules = authorization["permissions"]
+    rules[role] = rules.get(role, {}) | rights if isinstance(rights, dict) else rights
+    path.write_text(json.dumps(authorization))
+    where = "/".join(("permissions", role, *rights)) if isinstance(rights, dict) else f"permissions/{role}"
+    assert [where in wrong for wrong in doctor()] == [True]
 
 
 def test_what_else_is_wrong_at_a_site_is_noticed(doctor, monkeypatch):

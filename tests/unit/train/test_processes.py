@@ -44,7 +44,7 @@ def test_answers_and_refusals_cross(process):
     assert refused.value.hint == "ask them"
     with pytest.raises(errors.BudgetRefused) as over:
         process.receive(b"budget")
-    assert (over.value.needed, over.value.allowed) == ("3", "2")
+    assert (over.value.needed, over.value.allowed) == ("", ""), "they tell what other studies reserved"
     assert process.receive(b"") == str(process.pid).encode(), "a refusal does not end the process"
 
 
@@ -108,6 +108,40 @@ def test_every_error_of_the_tree_keeps_its_kind():
 def test_an_answer_of_another_form_is_refused(answer):
     with pytest.raises(errors.ProtocolRefused, match="form of its own"):
         answers.opened(answer, "north")
+
+
+def test_a_refusal_carries_no_fact_of_a_budget():
+    def refuse(_):
+        raise errors.BudgetRefused("too much", needed="3.7", allowed="10", hint="ask")
+
+    assert answers.answered(refuse, b"") == b"\1" + canonical(
+        {"error": "BudgetRefused", "message": "too much", "hint": "ask"}
+    )
+
+
+def test_a_refusal_that_is_too_long_is_not_parsed(monkeypatch):
+    longest = {"error": "Refused", "message": "\1" * 2000, "hint": "\1" * 2000}
+    with pytest.raises(errors.Refused):
+        answers.opened(b"\1" + canonical(longest), "north")
+    monkeypatch.setattr(answers, "from_canonical", lambda *_, **__: pytest.fail("it was parsed"))
+    with pytest.raises(errors.ProtocolRefused, match="form of its own"):
+        answers.opened(b"\1" + bytes(2**16), "north")
+
+
+def test_a_frame_that_is_too_long_is_not_read():
+    longest = 3 * 2**29  # one vector of three, which a snapshot of 4 GiB holds, and what goes with it
+
+    class Pipe(BytesIO):
+        asked = 0
+
+        def read(self, size):
+            self.asked = max(self.asked, size)
+            return super().read(min(size, 8))
+
+    for size, asked in ((longest + 1, 8), (longest, longest)):
+        pipe = Pipe(size.to_bytes(8, "little"))
+        serve(lambda message: message, pipe, BytesIO())
+        assert pipe.asked == asked
 
 
 def test_a_refusal_cannot_write_to_a_terminal_or_name_an_error_that_is_none():

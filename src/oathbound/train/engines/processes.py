@@ -12,7 +12,8 @@ from oathbound.core.errors import Unavailable
 from oathbound.train.engines.answers import answered, opened
 
 _LENGTH: Final = 8
-MOST_BYTES: Final = 4 * 1024**3
+MOST_BYTES: Final = 3 * 1024**3 // 2
+"""Of a frame. A message of a step carries one vector of the weights; a snapshot, of at most 4 GiB, three."""
 
 
 class Process:
