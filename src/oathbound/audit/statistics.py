@@ -41,6 +41,8 @@ Stratum = tuple[Fact, ...]
 _Cell = tuple[list[int], list[int]]
 """The positions of the member carriers of a cell, and of the held-out carriers that stand for them."""
 
+_EITHER: Final = "members or held-out patients"
+
 RANKS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 """The ranks of held-out scores among which a threshold of the tail is chosen."""
 
@@ -88,6 +90,9 @@ def baseline(
     Of half of the patients, the published counts are those of the rounded whole, `halves_of`: the true count
     of a half would tell that of the whole to within two.
     """
+    half = f"{_EITHER} in the half that is compared" if halves_of else _EITHER
+    if reason := _unmeasurable(members, held_out, max(minimum, LEAST_FOR_AUC), half):
+        return NotMeasurable(kind="not-measurable", metric="baseline", score=score, reason=reason)
     area = auc(score, members, held_out, minimum=minimum)
     if isinstance(area, NotMeasurable):
         return area.model_copy(update={"metric": "baseline"})
@@ -106,7 +111,8 @@ def auc_difference(
     Each group gives its carriers' scores, then the others'.
     """
     least = max(minimum, LEAST_FOR_AUC_DIFFERENCE)
-    reason = _unmeasurable(*members, least) or _unmeasurable(*held_out, least)
+    who = f"{_EITHER} who have, or lack, a sensitive code"
+    reason = _unmeasurable(*members, least, who) or _unmeasurable(*held_out, least, who)
     areas = [delong(*group) for group in (members, held_out)] if not reason else []
     if any(error == 0 and 0 < area < 1 for area, error in areas):
         reason = "the scores have no spread"
@@ -244,7 +250,8 @@ def excess(
     held-out patients often miss the rare high values; their mean and their own variance are then both too
     small, and a gate fails two to four times as often as it should.
     """
-    if reason := _unmeasurable(members.values, held_out.values, max(minimum, LEAST_FOR_EXCESS)):
+    who = f"{_EITHER} to measure it on"
+    if reason := _unmeasurable(members.values, held_out.values, max(minimum, LEAST_FOR_EXCESS), who):
         return NotMeasurable(kind="not-measurable", metric="excess", score=score, reason=reason)
     difference, error, standardised = standardised_difference(members, held_out)
     if error == 0:
@@ -337,15 +344,15 @@ def _merged(cells: Sequence[_Cell]) -> _Cell:
     return [i for own, _ in cells for i in own], [j for _, twins in cells for j in twins]
 
 
-def _unmeasurable(members: Scores, held_out: Scores, minimum: int) -> str:
-    """Return why nothing is said, or nothing; the reason carries no count."""
+def _unmeasurable(members: Scores, held_out: Scores, minimum: int, who: str = _EITHER) -> str:
+    """Return why nothing is said, or nothing; the reason carries the public limit, and no count."""
     if not (np.isfinite(members).all() and np.isfinite(held_out).all()):
         raise WrongInput(
             "the model gave a score that is not a finite number",
             hint="its weights or its adapter are damaged; train or export it again",
         )
     if min(len(members), len(held_out)) < minimum:
-        return "too few patients"
+        return f"fewer than {minimum} {who}"
     return ""
 
 

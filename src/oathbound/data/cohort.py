@@ -170,7 +170,8 @@ def admit(
         told = ", ".join(f"{reason} ({spoken(count)})" for reason, count in sorted(excluded.items()))
         raise NothingExamined(
             f"nobody was admitted as a member, or nobody held out; not admitted: {told or 'nobody'}",
-            hint="look at the consents, the window and held_out",
+            hint="look at the consents, the window and held_out; "
+            "or the source counts rows as patients: see source in site.toml",
         )
     return Admission(restored(terms.study, terms.policy_digest, parts), Tally(len(subjects), excluded))
 

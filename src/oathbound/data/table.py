@@ -115,6 +115,14 @@ def rows_of(asked: Options, base: Path) -> tuple[pl.DataFrame, int]:
     return _rows(_read(base / asked.path, asked), asked)
 
 
+def header_of(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns; no row is read. Raises `WrongInput` for what is no table."""
+    with _reading(path.name):
+        if path.suffix.lower() == ".parquet":
+            return tuple(pl.read_parquet_schema(path))
+        return _header(path)
+
+
 def source_of(
     kind: str,
     table: pl.DataFrame,
@@ -210,8 +218,7 @@ def _csv(path: Path, text: tuple[str, ...]) -> pl.DataFrame:
     with path.open("rb") as file:
         if file.read(4).startswith(_PACKED):
             raise WrongInput(f"{path.name} is compressed", hint="unpack it, or write it as parquet")
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        header = next(csv.reader(lines), [])
+    header = _header(path)
     if len(set(header)) != len(header):
         raise WrongInput(f"{path.name} has two columns of one name", hint="rename one of them")
     # the whole column decides its type: a text on the last row must not be lost
@@ -223,6 +230,11 @@ def _csv(path: Path, text: tuple[str, ...]) -> pl.DataFrame:
     )
     _check_size(path.name, table.height, table.width)
     return table
+
+
+def _header(path: Path) -> tuple[str, ...]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        return tuple(next(csv.reader(lines), ()))
 
 
 def _parquet(path: Path) -> pl.DataFrame:
@@ -245,7 +257,10 @@ def _rows(table: pl.DataFrame, asked: Options) -> tuple[pl.DataFrame, int]:
     elif table[asked.subject].dtype.is_integer():
         named = table.rename({asked.subject: SUBJECT}).with_columns(_ids(table[asked.subject], asked))
     else:
-        raise WrongInput(f"column {asked.subject} is not of whole numbers", hint="number the patients")
+        raise WrongInput(
+            f"column {asked.subject} is not of whole numbers",
+            hint="number the patients, by the number that the consents name",
+        )
     if asked.order:
         named = named.rename({asked.order: _ORDER})
     if asked.time:
@@ -328,4 +343,6 @@ def _reading(name: str) -> Iterator[None]:
     except PermissionError:
         raise WrongInput(f"{name} cannot be read: permission denied") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise WrongInput(f"{name} is not a table that can be read", hint="write it again, in UTF-8") from None
+        raise WrongInput(
+            f"{name} is not a table that can be read", hint="is it empty? write it again, in UTF-8"
+        ) from None

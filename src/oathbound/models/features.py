@@ -101,9 +101,16 @@ def count_missing(features: Features, records: Iterable[Columns]) -> Counter[tup
             coded_so = columns.value[places].astype(np.float32) == _single(missing)
             counts[code, missing] += len(np.unique(columns.subject[places[coded_so]]))
         if label.at_least is not None:
-            labelled = np.unique(columns.subject[_measured(columns, label.code)])
+            labelled = with_a_label(features, columns)
             counts[label.code, None] += len(np.unique(columns.subject)) - len(labelled)
     return counts
+
+
+def with_a_label(features: Features, columns: Columns) -> NDArray[np.int64]:
+    """Return the ids, ascending, of the patients who have a label; that a code is absent is one as well."""
+    if features.label.at_least is None:
+        return np.unique(columns.subject)
+    return np.unique(columns.subject[_measured(columns, features.label.code)])
 
 
 def _stating(columns: Columns, code: str) -> NDArray[np.int64]:

@@ -46,13 +46,17 @@ class RecordingEncoder:
 
         Raises `WrongInput` where events have no recordings, or of another shape than the policy's.
         """
-        frames = columns.frames
-        if frames is None:
-            raise _without()
-        self._check({frames.shape[1:]})
+        frames = self.checked(columns)
         subjects, counts = np.unique(columns.subject, return_counts=True)
         numbers = np.array([self._classes.get(code, np.nan) for code in columns.codes])[columns.code]
         return subjects, self._rows(counts, numbers, lambda places: frames[places])
+
+    def checked(self, columns: Columns) -> NDArray[np.generic]:
+        """Return the recordings of the events; `WrongInput` where there are none, or of another shape."""
+        if columns.frames is None:
+            raise _without()
+        self._check({columns.frames.shape[1:]})
+        return columns.frames
 
     def _rows(
         self,
@@ -100,9 +104,14 @@ def count_unlabelled(recordings: Recordings, records: Iterable[Columns]) -> int:
     """Return how many patients have no recording of a class, and so nothing to learn from."""
     count = 0
     for columns in records:
-        listed = np.array([code in recordings.classes for code in columns.codes], dtype=bool)[columns.code]
-        count += len(np.unique(columns.subject)) - len(np.unique(columns.subject[listed]))
+        count += len(np.unique(columns.subject)) - len(with_a_class(recordings, columns))
     return count
+
+
+def with_a_class(recordings: Recordings, columns: Columns) -> NDArray[np.int64]:
+    """Return the ids, ascending, of the patients who have a recording of a class."""
+    listed = np.array([code in recordings.classes for code in columns.codes], dtype=bool)[columns.code]
+    return np.unique(columns.subject[listed])
 
 
 def _without() -> WrongInput:

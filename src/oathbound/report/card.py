@@ -15,7 +15,7 @@ from oathbound.report.attacks import audit_attacks, audit_confidences, grounds
 from oathbound.report.audit_page import audit_digests, audit_not_run
 from oathbound.report.environment import scientific, upper_first
 from oathbound.report.tables import Table, cohorts, count, identities, not_run
-from oathbound.report.words import UNJUDGED_AUDIT, VERDICTS, Said
+from oathbound.report.words import UNJUDGED_AUDIT, Said, said_of
 
 CARD: Final = "<!-- oathbound: section of a model card -->"
 """The first line, by which an earlier card is known."""
@@ -41,7 +41,7 @@ def study_card(verified: Verified, *, bundle_digest: str) -> str:
     )
     known = (*identities(verified, bundle_digest), *cohorts(verified.admissions))
     return _lines(
-        *_opening(VERDICTS[verdict], verified.judgement.sentence),
+        *_opening(said_of(verified.judgement), verified.judgement.sentence),
         "### Gates",
         *_table(found),
         "### Privacy",

@@ -26,7 +26,7 @@ from oathbound.report.tables import (
     unmeasured,
     unusable,
 )
-from oathbound.report.words import VERDICTS
+from oathbound.report.words import UNMEASURED, said_of
 
 GREATEST_FACTOR: Final = 1000
 """The greatest e ** epsilon that is worth a number."""
@@ -42,7 +42,8 @@ def render(verified: Verified, *, bundle_digest: str) -> str:
         bundle_digest=bundle_digest,
         version=__version__,
         verdict=verified.judgement.verdict,
-        said=VERDICTS[verified.judgement.verdict],
+        said=said_of(verified.judgement),
+        unmeasured=UNMEASURED,
         grounds=tuple(grounds(verified)),
         simulated=simulated,
         every_site_simulated=sum(map(len, simulated.values())) == len(verified.admissions),

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from oathbound.core.canonical import digest
-from oathbound.core.errors import NothingExamined, Refused
+from oathbound.core.errors import NothingExamined, Refused, WrongInput
+from oathbound.core.shape import Features, Recordings
 from oathbound.core.study import Policy
 from oathbound.data.cohort import PARTS, Cohort, Shares, Terms, Window, admit
 from oathbound.data.columns import columns_of
@@ -11,8 +12,8 @@ from oathbound.data.disclosure import rounded
 from oathbound.data.source import Source
 from oathbound.data.store import SiteStore
 from oathbound.evidence.predicates import Admission, Exclusion, Missing, Oath, Roots
-from oathbound.models.features import count_missing
-from oathbound.models.recordings import count_unlabelled
+from oathbound.models.features import count_missing, with_a_label
+from oathbound.models.recordings import RecordingEncoder, count_unlabelled, with_a_class
 from oathbound.workflow.folders import SiteFolder, StudyFolder
 from oathbound.workflow.notary import state, stated, stated_by
 from oathbound.workflow.records import source_of
@@ -64,6 +65,7 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
     )
     drawn = admit(source, terms, consents=by_patient, keys=keys, at=datetime.fromtimestamp(now, UTC))
     _check_size(drawn.cohort, policy)
+    missing = _missing(policy, source, drawn.cohort, site.file.name)
     store.record_cohort(
         policy.study, policy.digest, {part: drawn.cohort.part(part) for part in PARTS}, as_of=now
     )
@@ -82,7 +84,7 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
         unreadable_consents=rounded(consents.quarantined),
         rows_of_nobody=described.dropped.rows,
         absent_numbers=described.dropped.numbers,
-        missing=_missing(policy, source, drawn.cohort),
+        missing=missing,
         excluded=excluded,
         members=rounded(len(drawn.cohort.members)) or 0,
         held_out=rounded(len(drawn.cohort.held_out)) or 0,
@@ -97,13 +99,44 @@ def _admit(site: SiteFolder, policy: Policy, store: SiteStore, now: int) -> Admi
     )
 
 
-def _missing(policy: Policy, source: Source, cohort: Cohort) -> tuple[Missing, ...]:
-    """Return how many of the admitted have a value that means "not measured", or nothing to learn from."""
-    records = columns_of(source, cohort)
+def _missing(policy: Policy, source: Source, cohort: Cohort, site: str) -> tuple[Missing, ...]:
+    """Return how many of the admitted have a value that means "not measured", or nothing to learn from.
+
+    Raises `NothingExamined` where no member has anything, and `WrongInput` for recordings that are not as
+    the policy's model sees them: training would find neither before it has charged somebody.
+    """
     if policy.recordings:
-        unlabelled = count_unlabelled(policy.recordings, records)
-        return (Missing(code="recording of a class that is listed", patients=rounded(unlabelled)),)
-    counts = count_missing(policy.features, records) if policy.features else {}
+        return _of_recordings(policy.recordings, source, cohort, site)
+    return _of_features(policy.features, source, cohort, site) if policy.features else ()
+
+
+def _of_recordings(recordings: Recordings, source: Source, cohort: Cohort, site: str) -> tuple[Missing, ...]:
+    encoder, unlabelled, taught = RecordingEncoder(recordings), 0, False
+    for columns in columns_of(source, cohort):
+        try:
+            encoder.checked(columns)
+        except WrongInput as error:
+            raise WrongInput(f"{site}: {error.message}", hint=error.hint) from None
+        unlabelled += count_unlabelled(recordings, (columns,))
+        taught = taught or not cohort.members.isdisjoint(with_a_class(recordings, columns).tolist())
+    if not taught:
+        raise NothingExamined(
+            f"{site}: no admitted member has a recording of a class that the policy lists",
+            hint="are the classes those of the source? see classes in the policy, and label in the table",
+        )
+    return (Missing(code="recording of a class that is listed", patients=rounded(unlabelled)),)
+
+
+def _of_features(features: Features, source: Source, cohort: Cohort, site: str) -> tuple[Missing, ...]:
+    counts, taught = count_missing(features, ()), False
+    for columns in columns_of(source, cohort):
+        counts.update(count_missing(features, (columns,)))
+        taught = taught or not cohort.members.isdisjoint(with_a_label(features, columns).tolist())
+    if not taught:
+        raise NothingExamined(
+            f"{site}: no admitted member has the label that the policy names",
+            hint="is it a code of the source, with a number? see label in the policy",
+        )
     return tuple(
         Missing(code=code, coded_as=coded_as, patients=rounded(count))
         for (code, coded_as), count in counts.items()

@@ -1,4 +1,4 @@
-"""`doctor`: whether a site is set up as it should be. It reads no record, and changes nothing."""
+"""`doctor`: whether a site is set up as it should be. It tells nothing of a record, and changes nothing."""
 
 import os
 import shutil
@@ -9,15 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from oathbound.core.errors import OathboundError, Unavailable
+from oathbound.core.errors import OathboundError, Unavailable, WrongInput
+from oathbound.data.fhir import read_consents
 from oathbound.evidence.note import witnesses
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file
+from oathbound.workflow.records import source_of
 from oathbound.workflow.site_kit import read_json, wrong_in_authorization, wrong_in_resources
 
 LEAST_FREE_BYTES: Final = 1024**3
 FLARE: Final = ((2, 9), (2, 10))
 """The versions of FLARE that were tried: from the first, and before the second."""
 
+_EXTRAS: Final = {"scans": "scans", "wfdb": "signals"}
 _OPEN_TO_OTHERS: Final = 0o077
 _KIT_HINT: Final = "python -P -m oathbound.workflow.site_kit KIT writes both files; then start FLARE again"
 
@@ -39,7 +42,10 @@ def examine(study: StudyFolder, name: str, *, kit: Path | None, now: int) -> tup
     site = study.site(name)
     looks: list[tuple[str, Callable[[], Iterator[Examined]]]] = [
         ("keys", lambda: _keys(study, site)),
+        ("modes", lambda: _closed(site)),
         ("folder", lambda: _folder(site)),
+        ("consents", lambda: _consents(site)),
+        ("records", lambda: _records(study, site)),
         ("clock", lambda: _clock(study, site, now)),
     ]
     if kit is not None:
@@ -64,8 +70,11 @@ def _keys(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
         "" if same else "the policy names another fingerprint",
         "" if same else "compare it with whoever wrote study.toml, and correct it before anybody swears",
     )
-    for path in (site.path, site.path / "keys", site.state):
-        if path.exists() and path != site.path:
+
+
+def _closed(site: SiteFolder) -> Iterator[Examined]:
+    for path in (site.path / "keys", site.state):
+        if path.exists():
             open_ = stat.S_IMODE(path.stat().st_mode) & _OPEN_TO_OTHERS
             yield Examined(
                 f"{path.name} is closed to other users",
@@ -79,10 +88,28 @@ def _folder(site: SiteFolder) -> Iterator[Examined]:
     yield Examined("the folder can be written", "" if writable else f"{site.path} cannot be written")
     free = shutil.disk_usage(site.path).free
     yield Examined("the disk has space", "" if free >= LEAST_FREE_BYTES else "less than 1 GiB is free")
-    consents = site.consents
-    yield Examined(
-        "consents can be read", "" if os.access(consents, os.R_OK) else f"{consents} cannot be read"
-    )
+
+
+def _consents(site: SiteFolder) -> Iterator[Examined]:
+    if not site.consents.exists():
+        raise WrongInput(
+            f"{site.consents} is not there",
+            hint="export the patients' FHIR Consents into it, or correct [consents] in site.toml",
+        )
+    read_consents(site.consents)
+    yield Examined("consents can be read")
+
+
+def _records(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
+    """Open the source as `admit` would; what it holds is not told, nor how much."""
+    try:
+        source_of(site, study.policy).subjects()
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(site.file.records.source, "train")
+        raise Unavailable(
+            f"{error.name} is not installed", hint=f"pip install 'oathbound[{extra}]'"
+        ) from None
+    yield Examined("the records can be opened")
 
 
 def _clock(study: StudyFolder, site: SiteFolder, now: int) -> Iterator[Examined]:

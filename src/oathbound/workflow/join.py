@@ -14,7 +14,9 @@ format = "oathbound/site/v1"
 name = "{name}"
 
 [records]                 # where the records lie; they do not leave this machine
-source = "{source}"             # "meds": a folder in the MEDS layout; "table": a file whose rows are patients
+source = "{source}"
+# "meds": a folder in the MEDS layout; "table": a file whose rows are patients, or of those in its `subject`;
+# "scans": a table of images' paths; "wfdb": a folder of annotated signals (docs/guides/scans-and-signals.md)
 
 [records.options]
 {options}

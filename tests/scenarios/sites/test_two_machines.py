@@ -187,6 +187,31 @@ def test_what_else_is_wrong_at_a_site_is_noticed(doctor, monkeypatch):
     assert ["not a JSON object" in each for each in doctor()] == [True]
 
 
+def test_consents_and_records_are_opened_and_a_wrong_key_hides_nothing(doctor):
+    north = doctor.study.site("north")
+    consents = north.consents.read_bytes()
+    north.consents.write_text("nothing of the kind\n")
+    assert ["nothing in the consent file is a FHIR Consent" in each for each in doctor()] == [True]
+    north.consents.unlink()
+    assert ["is not there" in each for each in doctor()] == [True]
+    north.consents.write_bytes(consents)
+    shutil.move(north.path / "records", north.path / "elsewhere")
+    assert len(doctor()) == 1
+    (north.path / "keys" / "site.key").write_text("no key")
+    (north.path / "keys").chmod(0o755)
+    wrong = doctor()
+    assert len(wrong) == 3
+    assert any("keys may be opened by other users" in each for each in wrong)
+
+
+def test_a_package_that_records_need_is_named(doctor, monkeypatch):
+    def absent(*_):
+        raise ModuleNotFoundError("No module named 'polars'", name="polars")
+
+    monkeypatch.setattr(doctor.module, "source_of", absent)
+    assert doctor() == ["polars is not installed"]
+
+
 def test_a_clock_that_is_behind_is_noticed(doctor):
     from oathbound.workflow.notary import Consortium, started  # noqa: PLC0415 - not before the skip
 

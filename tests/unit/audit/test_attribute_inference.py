@@ -147,7 +147,9 @@ def test_a_vocabulary_with_one_candidate_or_none_has_nothing_to_infer(codes):
 def test_too_few_patients_are_not_measured_and_cost_nothing():
     silent = tuple(patient(2000 + i, "A", sexes=()) for i in range(50))
     outcome = run(Remembers(), AuditedPatients(PATIENTS.members, silent))
-    assert [measure.reason for measure in outcome.measures] == ["too few patients"]
+    assert [measure.reason for measure in outcome.measures] == [
+        "fewer than 40 members or held-out patients to measure it on"
+    ]
     assert outcome.tokens == 0
 
 

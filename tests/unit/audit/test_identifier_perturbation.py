@@ -183,4 +183,6 @@ def test_it_says_why_it_did_not_run_and_measures_nothing_of_few():
     with pytest.raises(NothingExamined, match="prompts of no events"):
         run(Remembers(tokenizer()), plan=PLAN.model_copy(update={"sensitive": no_events}))
     few = AuditedPatients(PATIENTS.members[:10], PATIENTS.held_out)
-    assert {m.reason for m in run(Remembers(tokenizer()), few).values()} == {"too few patients"}
+    assert {m.reason for m in run(Remembers(tokenizer()), few).values()} == {
+        "fewer than 40 members or held-out patients to measure it on"
+    }

@@ -148,7 +148,9 @@ def test_of_too_few_nothing_is_told_not_even_what_their_records_lack():
         (patient(1, "A", "B", "A", "HIV", static=(), birth=False),), (patient(2, "A", "B", "A", "HIV"),)
     )
     found = disclosed(target_for(), few, SENSITIVE, ladder=LADDER, minimum=20, seed=SEED)
-    assert {measure.reason for measure in found.measures} == {"too few patients"}
+    assert {measure.reason for measure in found.measures} == {
+        "fewer than 40 members or held-out patients to measure it on"
+    }
     assert found.tokens == 0
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from oathbound.audit.statistics import (
     Group,
     auc,
+    baseline,
     delong,
     excess,
     standardised_difference,
@@ -68,7 +70,7 @@ def test_below_the_minimum_nothing_is_said_and_no_count_is_given(few):
         excess("emission", *map(Group, groups, strata), minimum=20, strata="none"),
     ):
         assert isinstance(measure, NotMeasurable)
-        assert not any(letter.isdigit() for letter in measure.reason)
+        assert set(re.findall(r"\d+", measure.reason)) <= {"20", "40"}, "the public limits alone"
 
 
 def test_a_constant_score_measures_nothing():
@@ -202,3 +204,11 @@ def test_a_tail_tells_of_nobody():
     tied = tail("loss", np.ones(100), np.ones(100), minimum=20, rng=np.random.default_rng(1))
     assert (tied.above_all, tied.hits) == (0, 0)
     assert tail("loss", members[:39], held_out, minimum=20, rng=rng).kind == "not-measurable"
+
+
+def test_a_reason_says_the_limit_that_was_not_reached():
+    few, many = np.arange(30.0), np.arange(50.0)
+    assert auc("loss", many, few, minimum=20).reason == "fewer than 40 members or held-out patients"
+    assert auc("loss", few, many, minimum=45).reason == "fewer than 45 members or held-out patients"
+    blind = baseline("records", few, few, minimum=20, halves_of=(60, 60))
+    assert blind.reason == "fewer than 40 members or held-out patients in the half that is compared"

@@ -128,8 +128,9 @@ def test_nobody_without_a_key_is_admitted(listed, agreeing, terms, at):
 
 @pytest.mark.parametrize("subjects", [(), (1,), (1, 2, 3)])
 def test_an_empty_part_is_refused(subjects, listed, agreeing, terms, at):
-    with pytest.raises(NothingExamined):
+    with pytest.raises(NothingExamined) as refused:
         admit(listed(subjects), terms(), consents=consents_of(agreeing, subjects), keys=KEYS, at=at)
+    assert "see source in site.toml" in refused.value.hint
 
 
 def test_no_held_out_patients_is_nothing_examined(listed, agreeing, terms, at):

@@ -9,6 +9,7 @@ import pytest
 from oathbound.core.canonical import digest
 from oathbound.core.gates import Verdict
 from oathbound.evidence.verify import STEPS
+from oathbound.report.card import study_card
 from oathbound.report.figures import interval_text
 from oathbound.report.page import render
 from oathbound.report.words import VERDICTS
@@ -215,6 +216,15 @@ def test_a_test_that_no_site_ran_is_named(make, build):
     assert "No site reported a finding of this test." in text
     assert "sensitive-disclosure excess there is no finding north, river, south" in text
     assert "Not measured at any site." in text
+
+
+def test_a_study_of_which_nothing_was_measured_does_not_say_that_no_attack_broke_a_limit(make, build):
+    none = build["did_not_run"]("too few patients")
+    silent = make([build["finding"](site, "membership", none) for site in ("north", "river", "south")])
+    told = (words(silent), study_card(silent, bundle_digest=BUNDLE))
+    assert all("Nothing was measured: no limit is shown to hold." in text for text in told)
+    assert not any("No attack broke a limit" in text for text in told)
+    assert "under 3 gates; nothing was measured" in told[0]
 
 
 def test_a_measure_without_a_gate_that_gave_nothing_is_listed_too(make, build):

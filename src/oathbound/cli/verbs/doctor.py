@@ -26,8 +26,9 @@ def command(
 ) -> int:
     """At a site: say whether it is set up as it should be.
 
-    Looks at keys and their modes, the folder, the disk and the clock; with --flare, at what FLARE lets a job
-    do. Reads no record, and changes nothing. Exits 11 where something is wrong.
+    Looks at keys and their modes, the folder, the disk and the clock, and whether consents and records can be
+    read; with --flare, at what FLARE lets a job do. Tells nothing of a record, and changes nothing. Exits 11
+    where something is wrong.
     """
     from oathbound.cli.answers import DoctorAnswer, ExaminedAnswer
     from oathbound.workflow.doctor import examine

@@ -56,6 +56,8 @@ def command(
             f"{records} is neither a folder of records nor a table",
             hint="a folder in the MEDS layout, or a file that ends in .csv or .parquet",
         )
+    if is_table and records is not None:
+        _check_of_patients(records, folder)
     party = join(
         folder,
         site,
@@ -72,6 +74,18 @@ def command(
         )
     )
     answer(text, JoinAnswer(name=party.name, fingerprint=party.fingerprint, made=not there), form)
+
+
+def _check_of_patients(table: Path, folder: Path) -> None:
+    """Refuse a table that lists scans: read as a table, each of its rows would be facts of a patient."""
+    from oathbound.data.table import header_of
+
+    if {"subject_id", "path"} <= set(header_of(table)):
+        raise WrongInput(
+            f"{table.name} has the columns subject_id and path: it lists scans, or is ambiguous",
+            hint=f'join without --records; then in {folder / "site.toml"} write source = "scans", '
+            'and path, rows and columns; or source = "table" and path, subject',
+        )
 
 
 def _division(part: str) -> dict[str, str]:
