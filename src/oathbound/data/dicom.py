@@ -60,10 +60,14 @@ _NEAR_A_FACE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One frame. `series` is the UID of a series that may show a face, or "" where it cannot."""
+    """One frame. `series` is the UID of a series that may show a face, or "" where it cannot.
+
+    `says_text`: the header names text, or leaves it open; `may_hold_text`: that, or letters were seen.
+    """
 
     pixels: NDArray[np.float32] = field(repr=False)
     unit: str
+    says_text: bool
     may_hold_text: bool
     series: str = field(repr=False)
 
@@ -151,12 +155,12 @@ def _scan(dataset: Dataset, *, look: bool) -> Scan:
     if "PixelData" not in dataset or "ModalityLUTSequence" in dataset or dataset.BitsAllocated not in {8, 16}:
         raise Unusable("a DICOM file has pixels of a kind that is not read")
     modality = str(dataset.get("Modality") or "")
-    pixels = _grey(dataset)
+    pixels, says_text = _grey(dataset), _says_text(dataset, modality)
     return Scan(
         pixels,
         f"DICOM {modality}" if modality in _WITH_TEXT | _SLICED | _OTHERS else "DICOM",
-        may_hold_text=_says_text(dataset, modality)
-        or (look and _drawn_on(dataset, modality) and shows_text(pixels)),
+        says_text=says_text,
+        may_hold_text=says_text or (look and _drawn_on(dataset, modality) and shows_text(pixels)),
         series=str(dataset.get("SeriesInstanceUID") or "none") if _near_a_face(dataset, modality) else "",
     )
 

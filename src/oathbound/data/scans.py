@@ -29,6 +29,9 @@ from oathbound.data.pixels import npz, png, resampled
 MOST_PIXELS: Final = 1024
 """Along an axis of what a source gives out."""
 
+OPEN: Final = "a header does not say NO to burnt-in text (BurnedInAnnotation; see the option burnt_in)"
+LETTERS: Final = "letters were seen on a scan (see the option burnt_in)"
+
 _OPTIONS: Final = ("path", "rows", "columns", "time", "burnt_in", "faces")
 _DOES: Final = ("refuse", "admit")
 
@@ -126,16 +129,17 @@ class _Reader:
         )
 
     def _frame(self, path: Path, heads: dicom.Heads) -> np.ndarray:
-        data, look = content(path), not self.asked.admit_text
+        data, look, says_text = content(path), not self.asked.admit_text, False
         if path.suffix.lower() in {".png", ".npz"}:
             pixels, unit = png(data) if path.suffix.lower() == ".png" else (npz(data), "numbers of npz")
             may_hold_text = look and shows_text(pixels)
         else:
             scan = dicom.read(data, look=look)
             pixels, unit, may_hold_text = scan.pixels, scan.unit, scan.may_hold_text
+            says_text = scan.says_text
             heads.add(scan)
         if look and may_hold_text:
-            raise Unusable("a scan may hold burnt-in text")
+            raise Unusable(OPEN if says_text else LETTERS)
         self.units.add(unit)
         return resampled(pixels, self.asked.shape)
 

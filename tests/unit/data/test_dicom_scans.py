@@ -208,6 +208,29 @@ def test_text_is_looked_for_where_the_header_says_there_is_none():
         assert read(saved(made)).may_hold_text == suspected
 
 
+def test_what_the_header_leaves_open_and_what_was_seen_are_two_reasons(tmp_path):
+    shade = np.arange(128, dtype=np.uint8)[:, None] // 4 + np.zeros(256, np.uint8)
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 60, (128, 256)).astype(np.uint8))
+    ImageDraw.Draw(image).text((20, 40), "DOE JANE 1961-02-03", fill=255, font_size=14)
+    made = {
+        1: dataset(shade, Modality="US"),
+        2: dataset(np.asarray(image), Modality="US", BurnedInAnnotation="NO"),
+        3: dataset(shade, Modality="US", BurnedInAnnotation="NO"),
+    }
+    for subject, each in made.items():
+        (tmp_path / f"{subject}.dcm").write_bytes(saved(each))
+    table = "subject_id,path,label\n" + "".join(f"{subject},{subject}.dcm,x\n" for subject in made)
+    (tmp_path / "scans.csv").write_text(table)
+    source = open_source("scans", {"path": "scans.csv", "rows": "8", "columns": "8"}, tmp_path)
+    assert source.unreadable() == {1, 2}
+    reasons = [reason for reason, _ in source.describe().dropped.why]
+    assert [("BurnedInAnnotation" in each, "letters were seen" in each) for each in reasons] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all("option burnt_in" in each for each in reasons)
+
+
 @pytest.mark.parametrize(
     ("attributes", "near"),
     [

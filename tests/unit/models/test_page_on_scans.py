@@ -2,9 +2,15 @@
 
 import re
 import tomllib
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 
+import pytest
+
+from oathbound.core.errors import WrongInput
 from oathbound.core.shape import Recordings, ScanNet
+from oathbound.core.study import Policy
 from oathbound.evidence.keys import Secret
 from oathbound.testing.consortium import policy_for
 
@@ -23,6 +29,32 @@ def test_what_is_shown_is_a_policy():
     policy = policy_for(secrets, vocabulary=None, audit=audit, gates=gates, **shown())
     assert isinstance(policy.model, ScanNet)
     assert isinstance(policy.seen, Recordings)
+
+
+@pytest.mark.parametrize("left", ["", "[policy.audit.sensitive]", "[policy.vocabulary]"])
+def test_the_template_becomes_a_policy_on_scans_when_what_the_page_names_is_gone(left):
+    text = (files("oathbound.workflow") / "templates" / "study.toml").read_text()
+    sites = "".join(
+        f'[[policy.sites]]\nname = "{name}"\nfingerprint = "sha256:{number:064}"\n\n'
+        for number, name in enumerate(("north", "east", "south"), start=1)
+    )
+    text = Template(text).substitute(
+        study="study", coordinator="sha256:" + 64 * "0", sites=sites, folder="sites"
+    )
+    for start, end in (
+        ("[policy.vocabulary]", "[policy.training]"),
+        ("[policy.audit.sensitive]", "[[policy.gates]]"),
+    ):
+        if start != left:
+            text = text[: text.index(start)] + text[text.index(end) :]
+    policy = tomllib.loads(text)["policy"]
+    policy["gates"] = [gate for gate in policy["gates"] if gate["test"] == "membership"]
+    policy |= shown()
+    if left:
+        with pytest.raises(WrongInput):
+            Policy.parse(policy, what="policy")
+    else:
+        assert isinstance(Policy.parse(policy, what="policy").seen, Recordings)
 
 
 def test_networks_are_as_large_as_the_page_says():
