@@ -231,11 +231,16 @@ def _gather(session: _Session, clock: Callable[[], int]) -> _Gathered:
 
 def check_read(stated_round: Round, policy: Policy, now: int) -> None:
     """Refuse a round whose consents a site says to have read at a time that nobody could train by."""
-    hours = policy.consent.staleness_hours
-    if not now - hours * 3600 <= stated_round.as_of <= now + CLOCK_SKEW_SECONDS:
-        raise NotAcceptable(
-            f"{stated_round.site} says that it read the consents of this round at another time than now",
-            hint="set its clock right, and this machine's",
+    hours, site = policy.consent.staleness_hours, stated_round.site
+    if stated_round.as_of > now + CLOCK_SKEW_SECONDS:
+        raise Unavailable(
+            f"by this machine's clock {site} read its consents in the future",
+            hint="set the clock right, here or there",
+        )
+    if now - stated_round.as_of > hours * 3600:
+        raise ConsentRefused(
+            f"{site} says that it read the consents of this round more than {hours} hours ago",
+            hint="set its clock right, and train again: a new round begins",
         )
 
 
