@@ -119,6 +119,14 @@ def test_a_refusal_carries_no_fact_of_a_budget():
     )
 
 
+def test_a_path_that_is_no_text_can_be_named_in_a_refusal():
+    def receive(_message):
+        raise errors.WrongInput("records\udcff.csv is no table", hint="name it otherwise")
+
+    with pytest.raises(errors.WrongInput, match=r"records\?\.csv is no table"):
+        answers.opened(answers.answered(receive, b""), "north")
+
+
 def test_a_refusal_that_is_too_long_is_not_parsed(monkeypatch):
     longest = {"error": "Refused", "message": "\1" * 2000, "hint": "\1" * 2000}
     with pytest.raises(errors.Refused):

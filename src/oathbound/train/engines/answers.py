@@ -70,7 +70,9 @@ def answered(receive: Callable[[bytes], bytes], message: bytes) -> bytes:
             "message": error.message,
             "hint": error.hint,
         }
-        return _REFUSAL + canonical({key: text[:_MOST_TEXT] for key, text in said.items()})
+        # a path may hold bytes that are no text
+        texts = {key: text.encode(errors="replace").decode()[:_MOST_TEXT] for key, text in said.items()}
+        return _REFUSAL + canonical(texts)
 
 
 def opened(answer: bytes, site: Name) -> bytes:
