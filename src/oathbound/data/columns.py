@@ -112,7 +112,7 @@ def pieces(columns: Columns) -> Iterator[Columns]:
     _, bounds = _bounds(columns)
     start, most = 0, MOST_EVENTS
     if columns.frames is not None:
-        most = min(most, max(MOST_FRAME_BYTES // columns.frames[:1].nbytes, 1))
+        most = min(most, max(MOST_FRAME_BYTES // max(columns.frames[:1].nbytes, 1), 1))
     while start < bounds[-1]:
         end = bounds[np.searchsorted(bounds, min(start + most, bounds[-1]))]
         yield _taken(columns, slice(start, end))
