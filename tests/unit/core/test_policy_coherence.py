@@ -148,6 +148,17 @@ def test_a_model_from_elsewhere_is_named_with_its_code():
         policy(model={"name": "oracle", "options": {}, "seed": 1}, audit=AUDIT)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_model_from_elsewhere_sees_what_the_policy_lists(name):
+    _, seen = KINDS[name]
+    code = {"distribution": "oracle", "version": "1", "digest": "sha256:" + "0" * 64}
+    model = {"name": "oracle", "options": {}, "seed": 1}
+    parsed = policy(
+        model=model, extensions=[{"group": "models", "name": "oracle", **code}], **NOTHING | seen, audit=AUDIT
+    )
+    assert parsed.model.name == "oracle"
+
+
 def test_an_extension_is_found_by_its_group_and_its_name():
     code = {"distribution": "oracle", "version": "1", "digest": "sha256:" + "0" * 64}
     extensions = [
