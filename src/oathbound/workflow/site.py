@@ -166,8 +166,9 @@ class Site:
 
     def _review(self, message: bytes) -> bytes:
         question, _, leaves = Review.decode(message)
+        self._check_policy(question)
+        self._witness.review(leaves)  # first: who lost all that it stated has lost its oath, too
         self._check_sworn(question)
-        self._witness.review(leaves)
         return b""
 
     def _cosign(self, message: bytes) -> bytes:

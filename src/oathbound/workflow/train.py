@@ -150,6 +150,7 @@ def train(
             if not any(stands(note, consortium) for note in log.checkpoints()):
                 _check_fresh(policy, stated(log, Admission, parties), clock())
                 for site in sites:
+                    site.review(list(log.leaves()))
                     site.afford()
             start = started(log, study.secret(), consortium, clock())
             session = _Session(consortium, study, log, plan, start, first, sites, sites_by)

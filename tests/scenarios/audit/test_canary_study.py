@@ -29,8 +29,8 @@ NOW = int(time.time())
 class Everybody:
     """Members of whom no coin is asked."""
 
-    def __init__(self, rows):
-        self.rows = rows
+    def __init__(self, rows, places):
+        self.rows = rows[places]
 
     def sample(self, _rate):
         return self.rows

@@ -196,10 +196,10 @@ def _charge_late() -> None:
     late: dict[str, int] = {}
     charge = SiteStore.charge
 
-    def buffered(store: SiteStore, study: str, attempt: int, limit: int) -> None:
+    def buffered(store: SiteStore, study: str, attempt: int, limit: int, *, use: str | None = None) -> None:
         key = str(store.path)
         if key in late:
-            charge(store, study, late[key], limit)
+            charge(store, study, late[key], limit, use=use)
         late[key] = attempt
 
     SiteStore.charge = buffered
