@@ -19,7 +19,7 @@ MOST_EVENTS: Final = 2**20
 """`pieces` ends a piece with the patient that reaches this many events: arrays then stay small."""
 
 MOST_FRAME_BYTES: Final = 2**26
-"""And with the patient that reaches so many bytes of recordings."""
+"""And with the patient whose recordings reach so many bytes."""
 
 _PATIENTS: Final = 1000
 """Patients of a source without columns that are turned into columns at once."""
@@ -117,6 +117,16 @@ def pieces(columns: Columns) -> Iterator[Columns]:
         end = bounds[np.searchsorted(bounds, min(start + most, bounds[-1]))]
         yield _taken(columns, slice(start, end))
         start = end
+
+
+def joined(columns: Sequence[Columns]) -> Columns:
+    """Return columns that have frames, and one table of codes, as one."""
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([getattr(each, name) for each in columns])
+
+    names = ("subject", "time", "code", "value", "frames")
+    return Columns(**{name: whole(name) for name in names}, codes=columns[0].codes)
 
 
 def copies(read: Callable[[frozenset[int]], Iterable[Columns]], subjects: frozenset[int]) -> frozenset[int]:

@@ -11,18 +11,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Self
 
-import numpy as np
-
 from oathbound.core.canonical import digest_of
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Columns, Patient
+from oathbound.data import columns as columns_
 from oathbound.data.cohort import Cohort
-from oathbound.data.columns import copies, patients_of
+from oathbound.data.columns import copies, joined, patients_of
 from oathbound.data.description import Dropped, SourceDescription
 from oathbound.data.disclosure import rounded, spoken
-
-PIECE_BYTES: Final = 2**26
-"""A piece ends with the person whose frames reach this many bytes."""
+from oathbound.data.source import check_there
 
 MOST_BYTES: Final = 2**30
 """Of one person's frames: a person is in memory whole."""
@@ -103,17 +100,12 @@ class InFiles:
         return copies(self.read, subjects)
 
     def patients(self, cohort: Cohort) -> Iterator[Patient]:
-        """Yield the patients of the cohort, by id, without their frames."""
+        """Yield the patients of the cohort, by id, with their frames."""
         return chain.from_iterable(map(patients_of, self.columns(cohort)))
 
     def columns(self, cohort: Cohort) -> Iterator[Columns]:
-        """Yield the same with frames, a piece at a time. Raises `WrongInput` for one the source lacks."""
-        missing = cohort.subjects - self.readable
-        if missing:
-            raise WrongInput(
-                f"records of {spoken(len(missing))} admitted patients are gone, or can no longer be read",
-                hint="restore them, or admit anew",
-            )
+        """Yield the same as columns, a piece at a time. Raises `WrongInput` for one the source lacks."""
+        check_there(cohort.subjects - self.readable)
         return self.read(cohort.subjects)
 
     def read(self, subjects: frozenset[int]) -> Iterator[Columns]:
@@ -128,7 +120,7 @@ class InFiles:
                     "a recording changed while the records were read", hint="restore it, or admit anew"
                 ) from None
             size += 0 if some[-1].frames is None else some[-1].frames.nbytes
-            if size >= PIECE_BYTES:
+            if size >= columns_.MOST_FRAME_BYTES:
                 yield joined(some)
                 some, size = [], 0
         if some:
@@ -145,16 +137,6 @@ def content(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError):  # ValueError: a name that holds a zero byte
         raise Unusable(UNREADABLE) from None
-
-
-def joined(columns: list[Columns]) -> Columns:
-    """Return the columns, which have frames and one table of codes, as one."""
-
-    def whole(name: str) -> np.ndarray:
-        return np.concatenate([getattr(each, name) for each in columns])
-
-    names = ("subject", "time", "code", "value", "frames")
-    return Columns(**{name: whole(name) for name in names}, codes=columns[0].codes)
 
 
 def _told(reasons: Iterable[str]) -> str:

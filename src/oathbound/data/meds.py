@@ -23,7 +23,8 @@ from oathbound.core.patient import Columns, Patient
 from oathbound.data.cohort import Cohort
 from oathbound.data.columns import copies, of_frame, patients_of, pieces
 from oathbound.data.description import Dropped, SourceDescription
-from oathbound.data.disclosure import rounded, spoken
+from oathbound.data.disclosure import rounded
+from oathbound.data.source import check_there
 
 MAX_SHARD_ROWS: Final = 200_000_000
 
@@ -70,12 +71,7 @@ class Meds:
 
     def columns(self, cohort: Cohort) -> Iterator[Columns]:
         """Yield the same as columns: a shard in memory, a piece of it at a time."""
-        missing = cohort.subjects.difference(*(ids.tolist() for ids in self.shards.values()))
-        if missing:
-            raise WrongInput(
-                f"records of {spoken(len(missing))} admitted patients are gone, or can no longer be read",
-                hint="restore them, or admit anew",
-            )
+        check_there(cohort.subjects.difference(*(ids.tolist() for ids in self.shards.values())))
         return self.read(cohort.subjects)
 
     def read(self, subjects: frozenset[int]) -> Iterator[Columns]:

@@ -6,12 +6,11 @@ from itertools import chain
 
 import numpy as np
 
-from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Columns, Patient
 from oathbound.data.cohort import Cohort
 from oathbound.data.columns import copies, of_subjects, patients_of, pieces
 from oathbound.data.description import SourceDescription
-from oathbound.data.disclosure import spoken
+from oathbound.data.source import check_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,7 @@ class InMemory:
 
     def columns(self, cohort: Cohort) -> Iterator[Columns]:
         """Yield the same as columns, a piece at a time."""
-        missing = cohort.subjects - self._readable()
-        if missing:
-            raise WrongInput(
-                f"records of {spoken(len(missing))} admitted patients are gone, or can no longer be read",
-                hint="restore them, or admit anew",
-            )
+        check_there(cohort.subjects - self._readable())
         return self._read(cohort.subjects)
 
     def _readable(self) -> frozenset[int]:

