@@ -63,9 +63,14 @@ A random draw then leaves it with none in fewer than exp(-10), one of 20,000 cas
 """
 
 
-def auc(score: str, members: Scores, held_out: Scores, *, minimum: int) -> Auc | NotMeasurable:
-    """Return the area under the ROC curve and its standard error (DeLong, DeLong, Clarke-Pearson 1988)."""
-    if reason := _unmeasurable(members, held_out, max(minimum, LEAST_FOR_AUC)):
+def auc(
+    score: str, members: Scores, held_out: Scores, *, minimum: int, who: str = _EITHER
+) -> Auc | NotMeasurable:
+    """Return the area under the ROC curve and its standard error (DeLong, DeLong, Clarke-Pearson 1988).
+
+    `who` are those of whom there may be too few.
+    """
+    if reason := _unmeasurable(members, held_out, max(minimum, LEAST_FOR_AUC), who):
         return NotMeasurable(kind="not-measurable", metric="auc", score=score, reason=reason)
     area, error = delong(members, held_out)
     if error == 0 and 0 < area < 1:
@@ -90,10 +95,8 @@ def baseline(
     Of half of the patients, the published counts are those of the rounded whole, `halves_of`: the true count
     of a half would tell that of the whole to within two.
     """
-    half = f"{_EITHER} in the half that is compared" if halves_of else _EITHER
-    if reason := _unmeasurable(members, held_out, max(minimum, LEAST_FOR_AUC), half):
-        return NotMeasurable(kind="not-measurable", metric="baseline", score=score, reason=reason)
-    area = auc(score, members, held_out, minimum=minimum)
+    who = f"{_EITHER} in the half that is compared" if halves_of else _EITHER
+    area = auc(score, members, held_out, minimum=minimum, who=who)
     if isinstance(area, NotMeasurable):
         return area.model_copy(update={"metric": "baseline"})
     facts = {name: getattr(area, name) for name in Auc.model_fields} | {"kind": "baseline"}

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -35,18 +34,10 @@ from oathbound.cli.verbs import (
 )
 from oathbound.core.errors import Interrupted, OathboundError, Unavailable, WrongInput
 from oathbound.core.exits import Exit
+from oathbound.core.extras import not_installed
 
 FULL_OR_FORBIDDEN = frozenset({errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT})
 """What the machine cannot do now; every other system error is a wrong path."""
-
-EXTRAS = MappingProxyType(
-    {
-        **dict.fromkeys(("numpy", "pandas", "polars", "safetensors", "torch"), "train,audit"),
-        **dict.fromkeys(("PIL", "pydicom"), "scans"),
-        "nvflare": "nvflare",
-    }
-)
-"""Packages that a base install, which verifies, does without, and what installs them."""
 
 app = typer.Typer(
     name="oathbound",
@@ -162,8 +153,8 @@ def _refusal(error: Exception) -> OathboundError:
             )
         case typer.Abort():
             return Interrupted("interrupted; what was done is kept")
-        case ModuleNotFoundError() if extra := EXTRAS.get((error.name or "").split(".")[0]):
-            return Unavailable(f"{error.name} is not installed", hint=f"pip install 'oathbound[{extra}]'")
+        case ModuleNotFoundError() if absent := not_installed(error):
+            return absent
         case OSError():
             kind = Unavailable if error.errno in FULL_OR_FORBIDDEN else WrongInput
             return kind(f"{error.strerror}: {error.filename or 'a file'}", hint="what was done is kept")

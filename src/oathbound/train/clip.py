@@ -5,7 +5,7 @@ short one.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import zip_longest
 from typing import Final
@@ -37,11 +37,11 @@ def clipped_sum(model: Model, rows: Rows, *, clip: float, ring_norm: int) -> NDA
     """
     dimension = sum(parameter.numel() for parameter in model.parameters())
     size = min(max(1, _CHUNK_BYTES // (_FLOAT32 * dimension)), model.together)
+    gradients = _one_by_one(model) if size == 1 else _together(model)
     total = np.zeros(dimension, dtype=np.int64)
     for same in model.alike(rows):
         for chunk, times in _placed(same, size):
-            each = _gradients(model, chunk).numpy()
-            total += quantise(each, times, clip=clip, ring_norm=ring_norm)
+            total += quantise(gradients(chunk).numpy(), times, clip=clip, ring_norm=ring_norm)
     return total
 
 
@@ -70,19 +70,31 @@ class _Losses(nn.Module):
         return self.model.losses(rows)
 
 
-def _gradients(model: Model, chunk: Tensor) -> Tensor:
-    """Return the gradient of each row's loss: float32 (rows, d).
+def _one_by_one(model: Model) -> Callable[[Tensor], Tensor]:
+    """Return what gives the gradient of the loss of a chunk's only row: float32 (1, d)."""
+    parameters = list(model.parameters())
 
-    Several at once by `vmap` (Lee and Kifer 2021; Subramani et al. 2021): small models gain by it.
-    """
-    if len(chunk) == 1:
-        loss = model.losses(chunk[0])
-        parts = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+    def gradient(chunk: Tensor) -> Tensor:
+        parts = torch.autograd.grad(model.losses(chunk[0]), parameters, materialize_grads=True)
         return torch.cat([part.flatten() for part in parts]).unsqueeze(0)
+
+    return gradient
+
+
+def _together(model: Model) -> Callable[[Tensor], Tensor]:
+    """Return what gives the gradient of each row's loss: float32 (rows, d).
+
+    By `vmap` (Lee and Kifer 2021; Subramani et al. 2021): small models gain by it.
+    """
     losses = _Losses(model)
     parameters = {name: parameter.detach() for name, parameter in losses.named_parameters()}
-    together = vmap(grad(partial(_patient_loss, losses)), in_dims=(None, 0))(parameters, chunk)
-    return torch.cat([together[name].flatten(start_dim=1) for name in parameters], dim=1)
+    each = vmap(grad(partial(_patient_loss, losses)), in_dims=(None, 0))
+
+    def gradients(chunk: Tensor) -> Tensor:
+        by_name = each(parameters, chunk)
+        return torch.cat([by_name[name].flatten(start_dim=1) for name in parameters], dim=1)
+
+    return gradients
 
 
 def _patient_loss(losses: _Losses, parameters: dict[str, Tensor], row: Tensor) -> Tensor:

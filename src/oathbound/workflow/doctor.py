@@ -3,13 +3,14 @@
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from oathbound.core.errors import OathboundError, Unavailable, WrongInput
+from oathbound.core.extras import not_installed
 from oathbound.data.fhir import read_consents
 from oathbound.evidence.note import witnesses
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file
@@ -20,7 +21,6 @@ LEAST_FREE_BYTES: Final = 1024**3
 FLARE: Final = ((2, 9), (2, 10))
 """The versions of FLARE that were tried: from the first, and before the second."""
 
-_EXTRAS: Final = {"scans": "scans", "wfdb": "signals"}
 _OPEN_TO_OTHERS: Final = 0o077
 _KIT_HINT: Final = "python -P -m oathbound.workflow.site_kit KIT writes both files; then start FLARE again"
 
@@ -42,7 +42,7 @@ def examine(study: StudyFolder, name: str, *, kit: Path | None, now: int) -> tup
     site = study.site(name)
     looks: list[tuple[str, Callable[[], Iterator[Examined]]]] = [
         ("keys", lambda: _keys(study, site)),
-        ("modes", lambda: _closed(site)),
+        ("modes", lambda: _closed((site.path / "keys", site.state))),
         ("folder", lambda: _folder(site)),
         ("consents", lambda: _consents(site)),
         ("records", lambda: _records(study, site)),
@@ -59,6 +59,10 @@ def _looked(what: str, look: Callable[[], Iterator[Examined]]) -> Iterator[Exami
         yield from look()
     except OathboundError as error:
         yield Examined(what, error.message, error.hint)
+    except ModuleNotFoundError as error:
+        if (absent := not_installed(error)) is None:
+            raise
+        yield Examined(what, absent.message, absent.hint)
 
 
 def _keys(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
@@ -72,8 +76,8 @@ def _keys(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
     )
 
 
-def _closed(site: SiteFolder) -> Iterator[Examined]:
-    for path in (site.path / "keys", site.state):
+def _closed(paths: Iterable[Path]) -> Iterator[Examined]:
+    for path in paths:
         if path.exists():
             open_ = stat.S_IMODE(path.stat().st_mode) & _OPEN_TO_OTHERS
             yield Examined(
@@ -102,13 +106,7 @@ def _consents(site: SiteFolder) -> Iterator[Examined]:
 
 def _records(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
     """Open the source as `admit` would; what it holds is not told, nor how much."""
-    try:
-        source_of(site, study.policy).subjects()
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(site.file.records.source, "train")
-        raise Unavailable(
-            f"{error.name} is not installed", hint=f"pip install 'oathbound[{extra}]'"
-        ) from None
+    source_of(site, study.policy).subjects()
     yield Examined("the records can be opened")
 
 
@@ -139,7 +137,7 @@ def _flare(name: str, kit: Path) -> Iterator[Examined]:
     client = read_json(kit / "startup" / "fed_client.json").get("client", {})
     called = client.get("fqsn", client.get("name", name)) if isinstance(client, dict) else ""
     yield Examined("FLARE calls the site by its name", "" if called == name else f"FLARE calls it {called!r}")
-    yield from _modes(kit / "startup")
+    yield from _closed(sorted((kit / "startup").glob("*.key")))
     try:
         found = version("nvflare")
     except PackageNotFoundError:
@@ -151,13 +149,3 @@ def _flare(name: str, kit: Path) -> Iterator[Examined]:
         "" if tried else f"nvflare {found} was never tried",
         "" if tried else "pip install 'oathbound[nvflare]'",
     )
-
-
-def _modes(startup: Path) -> Iterator[Examined]:
-    for key in sorted(startup.glob("*.key")):
-        open_ = stat.S_IMODE(key.stat().st_mode) & _OPEN_TO_OTHERS
-        yield Examined(
-            f"{key.name} is closed to other users",
-            f"{key} may be opened by other users of this machine" if open_ else "",
-            f"chmod 600 {key}" if open_ else "",
-        )

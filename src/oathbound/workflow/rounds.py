@@ -103,7 +103,7 @@ def gather_site(
     with site.log(policy) as own:
         check_reads(site, own, now)
         if last is not None and last.round == number:
-            members_of(site, store, policy, number)
+            members_of(site, store, policy, number)  # refuses a state older than the statement
             return
         consents = read_again(site, store)
         left = left_before(store, policy.study, number)

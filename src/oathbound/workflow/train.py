@@ -51,6 +51,7 @@ from oathbound.workflow.notary import (
     witnessed,
 )
 from oathbound.workflow.reaching import Reached, reached
+from oathbound.workflow.rounds import is_fresh
 from oathbound.workflow.watch import Watch
 
 MAX_SNAPSHOT_BYTES = 4 * 1024**3
@@ -172,13 +173,12 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Descent:
     coordinator = Coordinator(descent, _terms(session))
     # A crash ends a round: what it took is stated of it, before another reads the consents again.
     _state_segment(session, max(each.round for each in positions.values()), descent)
-    hours = study.policy.consent.staleness_hours
     while (taken := _steps_stated(session)) < plan.training.steps:
         gathered = _gather(session, clock)
         last = min(taken + plan.training.round_steps, plan.training.steps)
 
         def goes_on(until: int = last, oldest: int = gathered.as_of) -> bool:
-            return descent.progress.step < until and clock() - oldest <= hours * 3600
+            return descent.progress.step < until and is_fresh(oldest, study.policy, clock())
 
         coordinator.void()  # the nodes are new, and agree on new keys
         session.by.engine(
@@ -232,13 +232,14 @@ def _gather(session: _Session, clock: Callable[[], int]) -> _Gathered:
 
 def check_read(stated_round: Round, policy: Policy, now: int) -> None:
     """Refuse a round whose consents a site says to have read at a time that nobody could train by."""
-    hours, site = policy.consent.staleness_hours, stated_round.site
+    site = stated_round.site
     if stated_round.as_of > now + CLOCK_SKEW_SECONDS:
         raise Unavailable(
             f"by this machine's clock {site} read its consents in the future",
             hint="set the clock right, here or there",
         )
-    if now - stated_round.as_of > hours * 3600:
+    if not is_fresh(stated_round.as_of, policy, now):
+        hours = policy.consent.staleness_hours
         raise ConsentRefused(
             f"{site} says that it read the consents of this round more than {hours} hours ago",
             hint="set its clock right, and train again: a new round begins",
@@ -292,9 +293,9 @@ def _check_ready(policy: Policy, log: Log, parties: Mapping[str, Party]) -> None
 
 def _check_fresh(policy: Policy, admissions: Sequence[Admission], now: int) -> None:
     """Refuse, before training starts, consents that `verify` would find stale, or of the future."""
-    hours = policy.consent.staleness_hours
-    stale = [admission.site for admission in admissions if now - admission.as_of > hours * 3600]
+    stale = [admission.site for admission in admissions if not is_fresh(admission.as_of, policy, now)]
     if stale:
+        hours = policy.consent.staleness_hours
         raise ConsentRefused(
             f"the consents of {', '.join(stale)} were read more than {hours} hours ago",
             hint="a cohort is drawn once: start a new study, whose admission reads them again",

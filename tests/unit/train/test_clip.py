@@ -104,8 +104,8 @@ def test_one_after_the_other_or_together_is_the_same_gradient(model, tokens, tog
 
 def test_large_models_are_computed_one_by_one(model, tokens, monkeypatch):
     seen = []
-    honest = clip._gradients
-    monkeypatch.setattr(clip, "_gradients", lambda net, chunk: seen.append(len(chunk)) or honest(net, chunk))
+    honest = clip._placed
+    monkeypatch.setattr(clip, "_placed", lambda rows, size: seen.append(size) or honest(rows, size))
     monkeypatch.setattr(Transformer, "together", 8)
     clipped_sum(model, tokens, clip=0.1, ring_norm=RING_NORM)
     monkeypatch.setattr(clip, "_CHUNK_BYTES", 1)
