@@ -84,22 +84,28 @@ def check_reads(site: SiteFolder, own: Log, now: int) -> None:
         )
 
 
+def check_number(site: SiteFolder, last: Round | None, number: int, policy: Policy) -> None:
+    """Refuse a number that would use up those of the rounds to come.
+
+    A site may miss as many rounds as the policy has attempts.
+    """
+    if number > (last.round if last else 0) + policy.training.attempts:
+        raise ProtocolRefused(
+            f"{site.file.name} is asked for a round far above the last that it stated",
+            hint="a round follows the newest of any site: look which of them states such a number",
+        )
+
+
 def gather_site(
     site: SiteFolder, store: SiteStore, policy: Policy, *, run: str, number: int, now: int
 ) -> None:
     """State, in the site's own log, whose records it may use in a round; once, however often it is called.
 
-    Raises `ConsentRefused` when fewer are left than the policy lets anybody count, `Unavailable` when this
-    machine's clock is behind the last consents that the site stated, and `ProtocolRefused` for a number that
-    would use up those of the rounds to come: a site may miss as many rounds as the policy has attempts.
+    Raises `ConsentRefused` when fewer are left than the policy lets anybody count, and `Unavailable` when
+    this machine's clock is behind the last consents that the site stated.
     """
     name, secret, cohort = site.file.name, site.secret(), store.cohort(policy.study)
     last = latest_round(site, policy)
-    if number > (last.round if last else 0) + policy.training.attempts:
-        raise ProtocolRefused(
-            f"{name} is asked for a round far above the last that it stated",
-            hint="a round follows the newest of any site: look which of them states such a number",
-        )
     with site.log(policy) as own:
         check_reads(site, own, now)
         if last is not None and last.round == number:

@@ -47,7 +47,14 @@ from oathbound.workflow.families import family_of
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.notary import Consortium, SiteWitness, said_by, stands, state, stated_by
 from oathbound.workflow.records import rows_of, source_of
-from oathbound.workflow.rounds import gather_site, is_fresh, latest_round, members_of, round_label
+from oathbound.workflow.rounds import (
+    check_number,
+    gather_site,
+    is_fresh,
+    latest_round,
+    members_of,
+    round_label,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,7 @@ class Site:
                 f"the consents of {self._folder.file.name} of round {last.round} may not be used any more",
                 hint="train again: a new round begins",
             )
+        check_number(self._folder, last, question.round, policy)
         self._rows()  # 10
         gather_site(self._folder, self._store(), policy, run=run, number=question.round, now=self._clock())
         return self._leaves()

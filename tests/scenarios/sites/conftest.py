@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from oathbound.data.store import SiteStore
 from oathbound.workflow.folders import StudyFolder
 
 NOW = int(time.time())
@@ -58,3 +59,18 @@ def small(admitted: Callable[..., Path], tmp_path: Path) -> Callable[..., StudyF
         return StudyFolder.open(tmp_path / "study")
 
     return copy
+
+
+@pytest.fixture
+def charged() -> Callable[[StudyFolder], dict[str, tuple[int, int]]]:
+    """Return a function that returns how many attempts each site has charged, and the highest."""
+
+    def counts(study: StudyFolder) -> dict[str, tuple[int, int]]:
+        found = {}
+        for site in study.sites():
+            with SiteStore.open(site.state) as store:
+                charges = store.charged(study.policy.study)
+                found[site.file.name] = (charges.count, charges.highest)
+        return found
+
+    return counts

@@ -17,7 +17,6 @@ pytest.importorskip("torch", reason="training is an extra")
 pytest.importorskip("nvflare", reason="nvflare is an extra")
 
 from oathbound.core.errors import Unavailable
-from oathbound.data.store import SiteStore
 from oathbound.workflow.flare import ADMIN, STUDY, SiteApp, write_job
 from oathbound.workflow.site_kit import COORDINATOR_CLASSES, write_kit
 
@@ -114,15 +113,6 @@ def test_what_nobody_foresaw_at_a_site_is_not_sent_away(monkeypatch):
     assert raised.value.__suppress_context__
 
 
-def charged(study):
-    counts = {}
-    for site in study.sites():
-        with SiteStore.open(site.state) as store:
-            charges = store.charged(study.policy.study)
-            counts[site.file.name] = (charges.count, charges.highest)
-    return counts
-
-
 @pytest.fixture
 def flare(tmp_path, small):
     study = small(engine="nvflare", steps=40, attempts=60, round_steps=20)
@@ -135,7 +125,7 @@ def flare(tmp_path, small):
         here.stop()
 
 
-def test_a_study_is_trained_over_flare_with_a_site_killed_and_no_code_in_any_job(flare, tmp_path):
+def test_a_study_is_trained_over_flare_with_a_site_killed_and_no_code_in_any_job(flare, tmp_path, charged):
     study = flare.folder
     # a job that brings code never runs at a site, whatever it names
     job = write_job(study, tmp_path / "jobs")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from oathbound.data.store import SiteStore
 from oathbound.evidence.predicates import Charged, ModelMade, Round, TrainedWithSecureSum
 from oathbound.workflow.notary import Consortium, check_complete, stated
 
@@ -21,15 +20,6 @@ from oathbound.workflow.notary import Consortium, check_complete, stated
 def coordinated(study, *arguments):
     command = [sys.executable, str(Path(__file__).with_name("coordinate.py")), str(study.path), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-
-
-def charged(study):
-    counts = {}
-    for site in study.sites():
-        with SiteStore.open(site.state) as store:
-            charges = store.charged(study.policy.study)
-            counts[site.file.name] = (charges.count, charges.highest)
-    return counts
 
 
 def is_gone(pid):
@@ -47,7 +37,7 @@ def is_gone(pid):
 
 
 @pytest.mark.slow
-def test_three_sites_one_killed_and_then_the_coordinator(small):
+def test_three_sites_one_killed_and_then_the_coordinator(small, charged):
     study = small(engine="local-processes")
     died = coordinated(study, "--kill", "south", "proposal", "2", "--die", "3")
     assert died.returncode == -signal.SIGKILL, died.stderr
@@ -71,7 +61,7 @@ def test_three_sites_one_killed_and_then_the_coordinator(small):
 
 
 @pytest.mark.slow
-def test_four_sites_one_killed_in_a_step_that_is_taken(small):
+def test_four_sites_one_killed_in_a_step_that_is_taken(small, charged):
     study = small("north", "east", "south", "west", engine="local-processes", round_steps=2)
     ended = coordinated(study, "--kill", "east", "proposal", "1")
     assert ended.returncode == 0, ended.stderr
