@@ -54,4 +54,5 @@ def test_everything_is_explained_without_machine_learning_or_network():
     listed = guarded("explain")
     assert listed.returncode == 0, listed.stderr
     assert "study.policy.budget.epsilon" in listed.stdout
+    assert "  scans  " in listed.stdout
     assert guarded("completion", "bash").returncode == 0

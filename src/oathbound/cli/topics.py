@@ -18,6 +18,8 @@ from oathbound.core.exits import Exit
 from oathbound.core.record import Record
 from oathbound.core.study import Study
 from oathbound.data.consent import Reason
+from oathbound.data.kinds import KINDS as SOURCES
+from oathbound.data.kinds import described
 from oathbound.evidence.predicates import KINDS, Predicate
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import STEPS
@@ -116,6 +118,7 @@ def topics(context: typer.Context) -> tuple[Topic, ...]:
         *test_topics(),
         *file_topics(),
         *key_topics(),
+        *source_topics(),
         *step_topics(),
         *statement_topics(),
         *reason_topics(),
@@ -228,6 +231,13 @@ def key_topics() -> Iterator[Topic]:
 def file_keys(record: type[Record]) -> Iterator[Key]:
     """Yield the keys of a file that people write."""
     return keys_of(schema_of(record, ""))
+
+
+def source_topics() -> Iterator[Topic]:
+    """Yield the kinds of source that a site can name, each with its options."""
+    for kind in sorted(SOURCES):
+        title, _, text = described(kind).partition("\n\n")
+        yield Topic(kind, "source", " ".join(title.split()), text, "docs/reference/site-keys.md")
 
 
 def step_topics() -> Iterator[Topic]:

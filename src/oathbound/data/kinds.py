@@ -1,14 +1,18 @@
 """The kinds of source that a site can name in its site.toml."""
 
+import ast
 import importlib
+import importlib.util
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from oathbound.core.errors import WrongInput
-from oathbound.data.division import OPTIONS, Divided, Division
-from oathbound.data.source import Source
+from oathbound.core.errors import Unavailable, WrongInput
+
+if TYPE_CHECKING:  # the kinds are listed where nothing is installed that reads them
+    from oathbound.data.source import Source
 
 _OPENERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -24,11 +28,11 @@ _OPENERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 KINDS: Final = frozenset(_OPENERS)
 
-Opener = Callable[[Mapping[str, str], Path], Source]
+Opener: TypeAlias = "Callable[[Mapping[str, str], Path], Source]"
 """Opens a source with its options; relative paths in them start at the folder."""
 
 
-def open_source(kind: str, options: Mapping[str, str], base: Path) -> Source:
+def open_source(kind: str, options: Mapping[str, str], base: Path) -> "Source":
     """Open a source; relative paths in `options` start at `base`, the folder of the site.
 
     Kinds: `meds` (option `path`); `table`, `scans` and `wfdb` (options: `data/table.py`, `data/scans.py`,
@@ -43,8 +47,19 @@ def open_source(kind: str, options: Mapping[str, str], base: Path) -> Source:
     return open_with(getattr(importlib.import_module(module), function), options, base)
 
 
-def open_with(opener: Opener, options: Mapping[str, str], base: Path) -> Source:
+def described(kind: str) -> str:
+    """Return what a kind of source reads, and its options: the first words of its module, not imported."""
+    found = importlib.util.find_spec(_OPENERS[kind][0])
+    if found is None or found.origin is None:
+        raise Unavailable(f"what the source {kind} reads is not installed", hint="install oathbound anew")
+    module = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    return inspect.cleandoc(ast.get_docstring(module) or "")
+
+
+def open_with(opener: Opener, options: Mapping[str, str], base: Path) -> "Source":
     """Open a source, or the part of it that the options `parts` and `part` name."""
+    from oathbound.data.division import OPTIONS, Divided, Division  # noqa: PLC0415 - as above
+
     own = {key: value for key, value in options.items() if key not in OPTIONS}
     source = opener(own, base)
     division = {key: value for key, value in options.items() if key in OPTIONS}
