@@ -48,7 +48,7 @@ class RecordsAt(Record):
         )
     )
     options: dict[str, str] = Field(
-        description="The source's options, which `oathbound explain KIND` tells; paths start at the site's folder."
+        description="Its options, which `oathbound explain KIND` tells; paths start at the site's folder."
     )
 
 
