@@ -34,7 +34,7 @@ def privacy_words(budget: Budget | None, epsilon: Decimal | None = None) -> str:
     if budget is None:
         return "none: no bound holds for any member"
     spent, allowed = "" if epsilon is None else f"{epsilon} of ", decimal_text(budget.epsilon)
-    return f"epsilon {spent}{allowed}, delta {budget.delta:.0e}, per {budget.unit}, {budget.neighbours}"
+    return f"epsilon {spent}{allowed}, delta {budget.delta:.0e}, per {budget.protected}, {budget.neighbours}"
 
 
 def sum_words(policy: Policy) -> str:

@@ -64,7 +64,8 @@ def epsilon(event: SampledGaussian, delta: Decimal) -> Decimal:
         return Decimal(0)
     with localcontext(_arithmetic()):
         variance = event.honest_shares * event.share_sigma * event.share_sigma - ROUNDING_VARIANCE
-        bound = _bound(variance.sqrt() / event.ring_norm, event.sampling_rate, event.attempts, delta)
+        noise = variance.sqrt() / event.ring_norm
+        bound = _bound(noise, event.sampling_rate, event.attempts, delta, event.sites_per_patient)
         distance = event.tail * event.dimension * event.shares * event.attempts
         if distance > 0 and distance * (1 + bound.exp()) > SAMPLER_SHARE * delta:
             raise WrongInput(
@@ -75,22 +76,26 @@ def epsilon(event: SampledGaussian, delta: Decimal) -> Decimal:
 
 
 def noise_multiplier_for(
-    *, epsilon: Decimal, delta: Decimal, sampling_rate: Decimal, attempts: int
+    *, epsilon: Decimal, delta: Decimal, sampling_rate: Decimal, attempts: int, sites_per_patient: int = 1
 ) -> Decimal:
     """Return the least noise multiplier, at four decimals, with which `attempts` cost at most `epsilon`.
+
+    A person is a patient of at most `sites_per_patient` of the sites.
 
     `WrongInput` if none from 0.1 to 1000 does, or if a number is out of its range.
     """
     _check_delta(delta)
-    if epsilon <= 0 or not 0 < sampling_rate <= 1 or attempts <= 0:
+    if epsilon <= 0 or not 0 < sampling_rate <= 1 or attempts <= 0 or sites_per_patient <= 0:
         raise WrongInput(
-            "epsilon, the sampling rate and the number of attempts must be positive, the rate at most 1"
+            "epsilon, the sampling rate, and the numbers of attempts and of sites of a patient must be "
+            "positive, the rate at most 1"
         )
     with localcontext(_arithmetic()):
-        low, high = int(LEAST_NOISE / _FOUR), int(GREATEST_NOISE / _FOUR) + 1
+        least = (LEAST_NOISE * Decimal(sites_per_patient).sqrt() / _FOUR).to_integral_value(ROUND_CEILING)
+        low, high = int(least), int(GREATEST_NOISE / _FOUR) + 1
         while low < high:
             middle = (low + high) // 2
-            bound = _bound(middle * _FOUR, sampling_rate, attempts, delta)
+            bound = _bound(middle * _FOUR, sampling_rate, attempts, delta, sites_per_patient)
             low, high = (
                 (low, middle) if bound.quantize(_FOUR, ROUND_CEILING) <= epsilon else (middle + 1, high)
             )
@@ -140,16 +145,22 @@ def _check_delta(delta: Decimal) -> None:
         )
 
 
-def _bound(noise: Decimal, rate: Decimal, attempts: int, delta: Decimal) -> Decimal:
-    """Return an epsilon of `attempts` attempts with exact noise, steps 2 to 5 of the spec."""
-    if noise < LEAST_NOISE:
+def _bound(noise: Decimal, rate: Decimal, attempts: int, delta: Decimal, sites: int) -> Decimal:
+    """Return an epsilon of `attempts` attempts with exact noise, steps 2 to 6 of the spec.
+
+    The noise is split in `sites` parts, one for each site that has the patient.
+    """
+    part = noise / Decimal(sites).sqrt()
+    if part < LEAST_NOISE:
         raise WrongInput(
-            f"a noise multiplier below {LEAST_NOISE} gives no epsilon worth the name", hint="raise the noise"
+            f"a noise multiplier below {LEAST_NOISE}, for each site of a patient, gives no epsilon worth the "
+            "name",
+            hint="raise the noise",
         )
     kept = (1 - SAMPLER_SHARE) * delta * (-ETA * attempts).exp()
     converted = min(
-        attempts * divergence + (1 - 1 / Decimal(order)).ln() - (kept * order).ln() / (order - 1)
-        for order, divergence in zip(ORDERS, _divergences(noise, rate), strict=True)
+        attempts * sites * divergence + (1 - 1 / Decimal(order)).ln() - (kept * order).ln() / (order - 1)
+        for order, divergence in zip(ORDERS, _divergences(part, rate), strict=True)
     )
     return max(converted, Decimal(0)) + 2 * ETA * attempts + _SLACK
 

@@ -18,7 +18,7 @@ class SampledGaussian(Record):
     Gaussian noise of parameter `share_sigma` per coordinate. `honest_shares` is the least number of shares
     in an opened sum that the attacker does not know: sites in the sum less colluding sites; `shares` is the
     number of all of them. `tail` bounds the total variation distance of one draw of the sampler from the
-    exact discrete Gaussian.
+    exact discrete Gaussian. A person is a patient of at most `sites_per_patient` of the sites.
     """
 
     mechanism: Literal["sampled-gaussian"]
@@ -29,6 +29,7 @@ class SampledGaussian(Record):
     shares: Annotated[int, Field(ge=2, le=1000)]
     dimension: Annotated[int, Field(gt=0, le=2**40)]
     tail: Exact = Field(ge=0, lt=1)
+    sites_per_patient: Annotated[int, Field(ge=1, le=50)]
     attempts: Count
 
 

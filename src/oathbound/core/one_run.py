@@ -51,7 +51,8 @@ class Accounted:
     def of(cls, policy: Policy) -> Self | None:
         """Return it; None where the policy bounds nothing. Raises what `accounting.epsilon` raises.
 
-        A sibling takes every step once, so it costs the steps, not the attempts that a crash may add.
+        A sibling takes every step once, so it costs the steps, not the attempts that a crash may add; and a
+        canary is a patient of its site alone, whatever the policy says of people.
         """
         budget, training = policy.budget, policy.training
         if budget is None:
@@ -68,6 +69,7 @@ class Accounted:
             shares=honest,
             dimension=policy.weights or 1,
             tail=SAMPLER_TAIL,
+            sites_per_patient=1,
             attempts=training.steps,
         )
         return cls(accounting.epsilon(event, budget.delta), budget.delta)

@@ -176,9 +176,21 @@ class Budget(Record):
         le=1000,
         description="The standard deviation of the honest sites' noise, over the norm of one patient.",
     )
-    sites_per_patient: Literal[1] = Field(
-        description="At how many sites one person may be a member: an assumption, which reports print."
+    sites_per_patient: Annotated[int, Field(ge=1, le=50)] = Field(
+        description=(
+            "At how many sites one person may be a member: an assumption, which reports print. Every member "
+            "is accounted as one of so many."
+        )
     )
+
+    @property
+    def protected(self) -> str:
+        """Who is protected, in words."""
+        return (
+            self.unit
+            if self.sites_per_patient == 1
+            else f"{self.unit} of up to {self.sites_per_patient} sites"
+        )
 
 
 class Gate(Record):
@@ -280,6 +292,8 @@ class Policy(Record):
             )
         if (self.privacy == "patient-dp") != (self.budget is not None):
             raise ValueError('privacy = "patient-dp" and [policy.budget] need each other')
+        if self.budget is not None and self.budget.sites_per_patient > len(self.sites):
+            raise ValueError("sites_per_patient is more than the sites listed")
         rounds = -(-self.training.steps // self.training.round_steps)
         if rounds * (len(self.sites) + 1) > MOST_ROUND_STATEMENTS:
             raise ValueError("round_steps is too small: what the rounds state would not fit into a bundle")

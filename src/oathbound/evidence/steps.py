@@ -295,6 +295,7 @@ def epsilon_spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
             and (event.sampling_rate, event.ring_norm) == (plan.sampling_rate, plan.ring_norm)
             and (event.honest_shares, event.shares) == (honest, len(policy.sites))
             and (event.share_sigma, event.tail) == (least, accounting.SAMPLER_TAIL)
+            and event.sites_per_patient == budget.sites_per_patient
             and policy.weights in {None, event.dimension}
         ):
             raise NotAcceptable(f"{charged.site} charged another mechanism than the policy's")

@@ -111,7 +111,7 @@ def _privacy(verified: Verified) -> str:
         return "Unbounded: this study was trained without differential privacy."
     return (
         f"ε = {decimal_text(spent)} of {decimal_text(budget.epsilon)} allowed, at δ = "
-        f"{scientific(budget.delta)}, per {budget.unit}, add or remove one."
+        f"{scientific(budget.delta)}, per {budget.protected}, add or remove one."
     )
 
 

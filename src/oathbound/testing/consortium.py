@@ -253,6 +253,7 @@ class Consortium:
             "shares": len(self.sites),
             "dimension": self.policy.weights,
             "tail": accounting.SAMPLER_TAIL,
+            "sites_per_patient": budget.sites_per_patient,
             "attempts": training.steps,
         }
         return SampledGaussian(**(facts | changes))

@@ -79,6 +79,7 @@ class Plan:
             shares=len(self.sites),
             dimension=self.dimension,
             tail=DiscreteGaussian.tail,
+            sites_per_patient=self.privacy.budget.sites_per_patient,
             attempts=attempts,
         )
 

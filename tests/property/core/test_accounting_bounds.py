@@ -16,7 +16,9 @@ RING = st.integers(2**10, 2**24)
 SHARES = st.integers(2, 50)
 
 
-def cost(noise: Decimal, rate: Decimal, attempts: int, ring_norm: int, shares: int) -> Decimal:
+def cost(
+    noise: Decimal, rate: Decimal, attempts: int, ring_norm: int, shares: int, *, sites: int = 1
+) -> Decimal:
     event = SampledGaussian(
         mechanism="sampled-gaussian",
         sampling_rate=rate,
@@ -26,6 +28,7 @@ def cost(noise: Decimal, rate: Decimal, attempts: int, ring_norm: int, shares: i
         shares=shares,
         dimension=10**6,
         tail=Decimal("2e-32"),
+        sites_per_patient=sites,
         attempts=attempts,
     )
     return epsilon(event, DELTA)
@@ -40,6 +43,7 @@ def test_monotone(noise: Decimal, rate: Decimal, attempts: int, ring_norm: int, 
     assert cost(noise, rate, attempts + 1, ring_norm, shares) >= here
     assert cost(noise, rate * 2, attempts, ring_norm, shares) >= here
     assert cost(noise + 1, rate, attempts, ring_norm, shares) <= here
+    assert cost(noise, rate, attempts, ring_norm, shares, sites=2) >= here
 
 
 @settings(max_examples=40, deadline=None)

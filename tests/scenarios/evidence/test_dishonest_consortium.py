@@ -177,6 +177,7 @@ def test_a_budget_that_is_understated_is_recomputed():
         {"ring_norm": 1},
         {"dimension": 1},
         {"tail": Decimal(0)},
+        {"sites_per_patient": 2},
     )
     for change in changes:
         consortium = told("swear", "admit", "start")

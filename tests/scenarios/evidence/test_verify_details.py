@@ -384,6 +384,7 @@ def test_a_detail_is_named(lie: Callable[[], Consortium]):
         {"tail": Decimal(0)},
         {"dimension": 7},
         {"share_sigma": Decimal(20_000)},
+        {"sites_per_patient": 2},
     ],
     ids=lambda event: next(iter(event)),
 )

@@ -1,6 +1,7 @@
 """The binding epsilon: against dp-accounting, against integration, and against its own promises."""
 
 from decimal import Decimal, localcontext
+from math import comb
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ def event(**changes: Any) -> SampledGaussian:
         "shares": 3,
         "dimension": 10**6,
         "tail": Decimal("2e-32"),
+        "sites_per_patient": 1,
         "attempts": 5000,
     }
     return SampledGaussian(**(fields | changes))
@@ -50,7 +52,7 @@ def test_agrees_with_dp_accounting(it: SampledGaussian) -> None:
     accountant.compose(dp.PoissonSampledDpEvent(float(it.sampling_rate), gaussian), it.attempts)
     theirs = accountant.get_epsilon(0.99 * float(DELTA))
     with localcontext(prec=50):
-        ours = accounting._bound(Decimal(noise_of(it)), it.sampling_rate, it.attempts, DELTA)
+        ours = accounting._bound(Decimal(noise_of(it)), it.sampling_rate, it.attempts, DELTA, 1)
     assert float(ours) == pytest.approx(theirs, rel=1e-6)
     assert theirs <= float(epsilon(it, DELTA)) <= theirs + 1.1e-4
 
@@ -64,6 +66,33 @@ def test_is_above_the_tight_figure(it: SampledGaussian) -> None:
     accountant.compose(dp.PoissonSampledDpEvent(float(it.sampling_rate), gaussian), it.attempts)
     tight = accountant.get_epsilon(float(DELTA))
     assert 0.5 * float(epsilon(it, DELTA)) < tight < float(epsilon(it, DELTA))
+
+
+@pytest.mark.parametrize("sites", [2, 3])
+@pytest.mark.parametrize(
+    "it", [CASES[2], event(share_sigma=Decimal(40000), sampling_rate=Decimal("0.1"), attempts=300)]
+)
+def test_one_person_at_several_sites_is_above_the_tight_figure(it: SampledGaussian, sites: int) -> None:
+    """The tight one: each site's coin adds one more norm to the mean of one Gaussian."""
+    mixture = pytest.importorskip("dp_accounting.dp_event").MixtureOfGaussiansDpEvent
+    accountant = pytest.importorskip("dp_accounting.pld").PLDAccountant(value_discretization_interval=1e-2)
+    q = float(it.sampling_rate)
+    chances = [comb(sites, n) * q**n * (1 - q) ** (sites - n) for n in range(sites + 1)]
+    accountant.compose(mixture(noise_of(it), list(range(sites + 1)), chances), it.attempts)
+    ours, tight = float(epsilon(at(it, sites), DELTA)), accountant.get_epsilon(float(DELTA))
+    assert 0.7 * ours < tight < ours
+    assert tight > float(epsilon(it, DELTA))  # so who accounts for one site alone promises too much
+
+
+def test_one_person_at_several_sites_always_sampled_is_one_vector_of_so_many_norms() -> None:
+    whole = event(sampling_rate=Decimal(1), share_sigma=Decimal(400_000), attempts=10)
+    for sites in (2, 7):
+        longer = whole.model_copy(update={"ring_norm": sites * whole.ring_norm})
+        assert epsilon(at(whole, sites), DELTA) == epsilon(longer, DELTA) > epsilon(whole, DELTA)
+
+
+def at(it: SampledGaussian, sites: int) -> SampledGaussian:
+    return it.model_copy(update={"sites_per_patient": sites})
 
 
 @pytest.mark.parametrize(("noise", "rate"), [("0.7", "0.02"), ("1.5", "0.3"), ("1", "1")])
@@ -120,7 +149,7 @@ def test_rounded_gaussian_is_the_sum_of_shares_up_to_eta() -> None:
 def test_every_attempt_pays_for_the_rounding() -> None:
     many = 2**53 - 1
     with localcontext(accounting._arithmetic()):
-        one, all_of_them = (accounting._bound(Decimal(1), Decimal("1e-40"), n, DELTA) for n in (1, many))
+        one, all_of_them = (accounting._bound(Decimal(1), Decimal("1e-40"), n, DELTA, 1) for n in (1, many))
     assert all_of_them - one > 2 * accounting.ETA * (many - 1)
 
 
@@ -141,6 +170,7 @@ def test_refuses_a_delta_that_is_no_probability(delta: str) -> None:
         {"share_sigma": Decimal(1700)},
         {"attempts": 2**53 - 1},
         {"tail": Decimal("1e-20")},
+        {"share_sigma": Decimal(5000), "sites_per_patient": 50},
     ],
 )
 def test_refuses_noise_that_promises_nothing(changes: dict[str, Any]) -> None:
@@ -155,6 +185,7 @@ def test_each_field_counts_in_its_direction() -> None:
         {"ring_norm": 17000},
         {"share_sigma": Decimal(11500)},
         {"attempts": 5500},
+        {"sites_per_patient": 2},
     ]
     for changes in worse:
         assert epsilon(event(**changes), DELTA) > base
@@ -173,11 +204,20 @@ def test_digits_do_not_depend_on_the_callers_arithmetic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "rate", "attempts"), [("3", "0.01", 5000), ("0.5", "0.1", 100), ("8", "1", 3)]
+    ("target", "rate", "attempts", "sites"),
+    [
+        ("3", "0.01", 5000, 1),
+        ("0.5", "0.1", 100, 1),
+        ("8", "1", 3, 1),
+        ("3", "0.01", 5000, 3),
+        ("30", "1", 3, 49),
+    ],
 )
-def test_the_least_noise_multiplier(target: str, rate: str, attempts: int) -> None:
+def test_the_least_noise_multiplier(target: str, rate: str, attempts: int, sites: int) -> None:
     q = Decimal(rate)
-    noise = noise_multiplier_for(epsilon=Decimal(target), delta=DELTA, sampling_rate=q, attempts=attempts)
+    noise = noise_multiplier_for(
+        epsilon=Decimal(target), delta=DELTA, sampling_rate=q, attempts=attempts, sites_per_patient=sites
+    )
     reached, missed = (
         epsilon(
             event(
@@ -187,6 +227,7 @@ def test_the_least_noise_multiplier(target: str, rate: str, attempts: int) -> No
                 shares=4,
                 sampling_rate=q,
                 attempts=attempts,
+                sites_per_patient=sites,
             ),
             DELTA,
         )
@@ -207,6 +248,7 @@ def test_noise_multiplier_out_of_reach() -> None:
     [
         {"epsilon": Decimal(0)},
         {"attempts": 0},
+        {"sites_per_patient": 0},
         {"sampling_rate": Decimal(0)},
         {"sampling_rate": Decimal("1.1")},
         {"delta": Decimal(1)},

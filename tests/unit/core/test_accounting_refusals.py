@@ -20,6 +20,7 @@ def event(**changes: Any) -> SampledGaussian:
         "shares": 2,
         "dimension": 10,
         "tail": Decimal(0),
+        "sites_per_patient": 1,
         "attempts": 1,
     }
     return SampledGaussian(**(fields | changes))

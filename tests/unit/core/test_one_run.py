@@ -103,10 +103,18 @@ def test_accounted_is_the_plan_with_every_step_taken_once():
         shares=3,
         dimension=policy.weights,
         tail=accounting.SAMPLER_TAIL,
+        sites_per_patient=1,
         attempts=policy.training.steps,
     )
     assert accounted == Accounted(accounting.epsilon(event, policy.budget.delta), policy.budget.delta)
     assert accounted.epsilon < policy.budget.epsilon
+
+
+def test_a_canary_is_accounted_at_one_site_wherever_people_may_be():
+    plan = {"min_sites": 3, "colluding": 1}
+    budget = policy_for(SECRETS, **plan).budget.plain()
+    everywhere = policy_for(SECRETS, **plan, budget={**budget, "sites_per_patient": 3})
+    assert Accounted.of(everywhere) == Accounted.of(policy_for(SECRETS, **plan))
 
 
 def test_nothing_is_accounted_where_nothing_is_promised():

@@ -9,6 +9,8 @@ from oathbound.testing.consortium import policy_for
 
 SECRETS = [Secret.generate(name) for name in ("coordinator", "north", "east")]
 
+BUDGET = policy_for(SECRETS).budget.plain()
+
 
 def policy(**changes):
     return policy_for(SECRETS, **changes)
@@ -46,6 +48,8 @@ def test_parties_are_distinct():
         ({"dishonest_witnesses": 1}, "dishonest_witnesses is too many"),
         ({"privacy": "none"}, "need each other"),
         ({"budget": None}, "need each other"),
+        ({"budget": BUDGET | {"sites_per_patient": 3}}, "more than the sites listed"),
+        ({"budget": BUDGET | {"sites_per_patient": 0}}, "sites_per_patient"),
         (
             {
                 "gates": [

@@ -345,6 +345,7 @@ def charged(site: str, policy: Policy) -> Charged:
             shares=3,
             dimension=130_000,
             tail=Decimal("1e-30"),
+            sites_per_patient=1,
             attempts=300,
         )
     return Charged(policy_digest=digest(b"policy"), site=site, run=digest(b"start"), event=event)

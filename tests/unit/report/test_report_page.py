@@ -186,6 +186,18 @@ def test_epsilon_is_never_naked(passed):
     assert "nobody is a patient of two sites" in text
 
 
+@pytest.mark.parametrize(
+    ("sites", "said"), [(2, "nobody is a member at more than 2 sites"), (3, "all 3 sites")]
+)
+def test_the_page_says_at_how_many_sites_one_person_may_be(passed, sites, said):
+    budget = passed.policy.budget.model_copy(update={"sites_per_patient": sites})
+    text = words(replace(passed, policy=passed.policy.model_copy(update={"budget": budget})))
+    assert said in text
+    assert f"per patient of up to {sites} sites, add or remove one" in text
+    assert f"with everything that up to {sites} sites hold of them" in text
+    assert "nobody is a patient of two sites" not in text
+
+
 def test_the_factor_is_an_upper_bound_and_is_withheld_when_it_says_nothing(passed):
     assert "at most 8.0 times less" in words(replace(passed, epsilon=Decimal("2.0794")))
     assert "at most 8.1 times less" in words(replace(passed, epsilon=Decimal("2.08")))

@@ -114,6 +114,16 @@ def test_a_plan_above_its_budget_is_refused_with_both_numbers():
         Plan.of(policy(attempts=3000), 1000)
 
 
+def test_who_is_a_patient_of_several_sites_is_charged_for_each():
+    one, two = (
+        Plan.of(policy(budget={**BUDGET, "epsilon": "9", "sites_per_patient": k}), 1000) for k in (1, 2)
+    )
+    assert two.event(320).sites_per_patient == 2
+    assert two.price() == accounting.epsilon(two.event(320), Decimal("1e-6")) > 2 * one.price()
+    with pytest.raises(BudgetRefused, match=f"costs epsilon {two.price()}"):
+        Plan.of(policy(budget={**BUDGET, "sites_per_patient": 2}), 1000)
+
+
 def test_a_sum_that_could_wrap_around_is_refused():
     with pytest.raises(WrongInput, match="does not fit 32 bits"):
         Plan.of(policy(members=3_000_000), 1000)
