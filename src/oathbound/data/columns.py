@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice, pairwise
 from math import isnan
 from typing import Final
@@ -26,6 +27,18 @@ _PATIENTS: Final = 1000
 
 _CHANGED: Final = "the records changed while they were read"
 _RECORD: Final = np.dtype([("time", "<i8"), ("code", "<u8"), ("value", "<u8")])
+
+
+@contextmanager
+def reading(name: str, what: str, *, hint: str) -> Iterator[None]:
+    """Turn what polars raises about a file that is not `what` it should be into `WrongInput`."""
+    # A damaged file makes polars panic now and then; its panic is not an `Exception`.
+    try:
+        yield
+    except PermissionError:
+        raise WrongInput(f"{name} cannot be read: permission denied") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        raise WrongInput(f"{name} is not {what} that can be read", hint=hint) from None
 
 
 def of_frame(frame: pl.DataFrame, codes: Sequence[str]) -> Columns:

@@ -6,7 +6,6 @@ named; a row that is wrong takes out its patient, whole, or nobody where it name
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,7 @@ from oathbound.core.canonical import digest_of
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.patient import Columns, Patient
 from oathbound.data.cohort import Cohort
-from oathbound.data.columns import copies, of_frame, patients_of, pieces
+from oathbound.data.columns import copies, of_frame, patients_of, pieces, reading
 from oathbound.data.description import Dropped, SourceDescription
 from oathbound.data.disclosure import rounded
 from oathbound.data.source import check_there
@@ -142,7 +141,7 @@ class _Checked:
 def _check(folder: Path, path: Path) -> _Checked:
     """Check one shard whole; nothing of it is kept but its subjects, its codes and counts."""
     name = path.relative_to(folder).as_posix()
-    with _reading(name):
+    with reading(name, "a parquet file", hint="write it again"):
         lazy = pl.scan_parquet(path)
         schema = lazy.collect_schema()
         columns = _columns(name, schema)
@@ -199,7 +198,7 @@ def _columns(name: str, schema: pl.Schema) -> dict[str, str]:
 
 def _events(folder: Path, path: Path, subjects: NDArray[np.int64], codes: tuple[str, ...]) -> Columns:
     """Read out the events of `subjects` alone."""
-    with _reading(path.relative_to(folder).as_posix()):
+    with reading(path.relative_to(folder).as_posix(), "a parquet file", hint="write it again"):
         lazy = pl.scan_parquet(path)
         number = (
             pl.col("numeric_value") if "numeric_value" in lazy.collect_schema() else pl.lit(None, pl.Float32)
@@ -221,14 +220,3 @@ def _shards(data: Path) -> Iterator[Path]:
 
     for folder, _, names in os.walk(data, followlinks=True, onerror=refuse):
         yield from (Path(folder) / name for name in names if name.endswith(".parquet"))
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    # A damaged file makes polars panic now and then; its panic is not an `Exception`.
-    try:
-        yield
-    except PermissionError:
-        raise WrongInput(f"{name} cannot be read: permission denied") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise WrongInput(f"{name} is not a parquet file that can be read", hint="write it again") from None

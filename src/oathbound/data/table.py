@@ -8,8 +8,7 @@ whatever they hold, separated by commas: in a CSV file the type of any other col
 """
 
 import csv
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +19,7 @@ import polars as pl
 
 from oathbound.core.canonical import digest_of
 from oathbound.core.errors import NothingExamined, WrongInput
-from oathbound.data.columns import of_frame
+from oathbound.data.columns import of_frame, reading
 from oathbound.data.description import Dropped, SourceDescription
 from oathbound.data.disclosure import rounded, spoken
 from oathbound.data.memory import InMemory
@@ -36,6 +35,7 @@ ABSENT: Final = ("", "?")
 _WORDS: Final = frozenset({pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null})
 _TAKES: Final = ("first", "last", "all")
 _OPTIONS: Final = ("path", "subject", "order", "take", "time", "text")
+_AGAIN: Final = "is it empty? write it again, in UTF-8"
 _PACKED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 """How gzip, zstd and zlib begin: a small file of them may hold any number of bytes."""
 
@@ -115,7 +115,7 @@ def rows_of(asked: Options, base: Path) -> tuple[pl.DataFrame, int]:
 
 def header_of(path: Path) -> tuple[str, ...]:
     """Return the names of a table's columns; no row is read. Raises `WrongInput` for what is no table."""
-    with _reading(path.name):
+    with reading(path.name, "a table", hint=_AGAIN):
         if path.suffix.lower() == ".parquet":
             return tuple(pl.read_parquet_schema(path))
         return _header(path)
@@ -175,7 +175,7 @@ def _read(path: Path, asked: Options) -> pl.DataFrame:
         raise WrongInput("a table is a .csv or a .parquet file", hint="name it so, or convert it")
     if not path.is_file():
         raise WrongInput(f"the table {path.name} is not there", hint="is path relative to the site's folder?")
-    with _reading(path.name):
+    with reading(path.name, "a table", hint=_AGAIN):
         table = _csv(path, asked.text) if suffix == ".csv" else _parquet(path)
     if not table.height:
         raise NothingExamined(f"{path.name} holds no rows")
@@ -331,16 +331,3 @@ def _taken(rows: pl.DataFrame, asked: Options) -> pl.DataFrame:
     if asked.take not in {"first", "last"}:
         return ordered
     return ordered.unique(SUBJECT, keep="first" if asked.take == "first" else "last", maintain_order=True)
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    # a damaged file makes polars panic now and then; its panic is not an `Exception`
-    try:
-        yield
-    except PermissionError:
-        raise WrongInput(f"{name} cannot be read: permission denied") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise WrongInput(
-            f"{name} is not a table that can be read", hint="is it empty? write it again, in UTF-8"
-        ) from None
