@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 class PatientSampler(Protocol):
     """The members of one site's cohort, each in or out by an independent coin."""
 
+    @property
+    def size(self) -> int:
+        """How many members there are. It is private: only training without a budget weighs by it."""
+        ...
+
     def sample(self, rate: Decimal) -> "np.ndarray":
         """Return what the model sees of the sampled members, one row each: tokens or features.
 

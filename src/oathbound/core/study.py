@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.canonical import digest_of
+from oathbound.core.local_training import LocalTraining
 from oathbound.core.record import Digest, Exact, Name, Record, Text
 from oathbound.core.shape import (
     Architecture,
@@ -151,12 +152,30 @@ class Training(Record):
     ring_norm: Annotated[int, Field(ge=256, le=2**14)] = Field(
         description="The largest l2 norm of one patient's update, as an integer: exact."
     )
-    clip: Exact = Field(gt=0, description="The norm of one patient's gradient that ring_norm stands for.")
+    clip: Exact = Field(
+        gt=0,
+        description=(
+            "The norm of one patient's gradient that ring_norm stands for; with local, the most that a site "
+            "may move any weight between two sums."
+        ),
+    )
+    local: LocalTraining | None = Field(
+        default=None,
+        description=(
+            "Several steps at each site between two sums, with privacy none alone; left out, each step is a "
+            "sum of gradients."
+        ),
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if self.attempts < self.steps:
             raise ValueError("attempts must be at least steps")
+        if self.local and self.local.takes_the_mean and (self.learning_rate != 1 or self.warmup):
+            raise ValueError(
+                f'{self.local.algorithm} takes the mean of the sites: learning_rate must be "1", warmup 0; '
+                "the sites' own rate is local.learning_rate"
+            )
         return self
 
 
@@ -294,6 +313,8 @@ class Policy(Record):
             raise ValueError('privacy = "patient-dp" and [policy.budget] need each other')
         if self.budget is not None and self.budget.sites_per_patient > len(self.sites):
             raise ValueError("sites_per_patient is more than the sites listed")
+        if self.privacy == "patient-dp" and self.training.local:
+            raise ValueError('training.local bounds nothing: leave it out, or say privacy = "none"')
         rounds = -(-self.training.steps // self.training.round_steps)
         if rounds * (len(self.sites) + 1) > MOST_ROUND_STATEMENTS:
             raise ValueError("round_steps is too small: what the rounds state would not fit into a bundle")

@@ -50,13 +50,21 @@ def unclipped_sum(model: Model, rows: Rows, *, scale: float, saturation: int) ->
 
     For `privacy = "none"` alone: nothing bounds what one patient adds.
     """
+    gradient, _ = plain_sums(model, rows)
+    scaled = np.nan_to_num(gradient * scale, nan=0.0, posinf=saturation, neginf=-saturation)
+    return np.clip(np.rint(scaled), -saturation, saturation).astype(np.int64)
+
+
+def plain_sums(model: Model, rows: Rows) -> tuple[NDArray[np.float64], float]:
+    """Return the sum of the patients' gradients, float64 [d], and that of their losses, as they are."""
     parameters = list(model.parameters())
     total = torch.zeros(sum(parameter.numel() for parameter in parameters), dtype=torch.float64)
+    losses = 0.0
     for chunk in _chunks(model, rows):
-        parts = torch.autograd.grad(model.losses(chunk).sum(), parameters)
-        total += torch.cat([part.flatten() for part in parts])
-    scaled = np.nan_to_num(total.numpy() * scale, nan=0.0, posinf=saturation, neginf=-saturation)
-    return np.clip(np.rint(scaled), -saturation, saturation).astype(np.int64)
+        loss = model.losses(chunk).sum()
+        losses += loss.item()
+        total += torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)])
+    return total.numpy(), losses
 
 
 class _Losses(nn.Module):

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from oathbound.core.errors import ProtocolRefused, WrongInput
 from oathbound.core.record import Count, Digest, Name, Record
 from oathbound.hazmat.ring import decode
 from oathbound.train.adam import Adam
+from oathbound.train.local_steps import mean_change
 from oathbound.train.messages import Label, Step, frame, unframe, weight_bytes
 from oathbound.train.plan import Plan, attempts_used_up
 
@@ -26,10 +27,15 @@ _VECTORS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far training is: steps taken and attempts begun."""
+    """How far training is: steps taken and attempts begun.
+
+    `loss` is the members' mean during the last step, in nats, where its sum opened it: never in a study with
+    a budget, nor where gradients are summed.
+    """
 
     step: int
     attempt: int
+    loss: float | None = None
 
 
 class _Position(Record):
@@ -54,6 +60,7 @@ class Descent:
         self._attempt = 0
         self._summed = dict.fromkeys(plan.sites, 0)
         self._is_open = False
+        self._loss: float | None = None
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -63,7 +70,7 @@ class Descent:
     @property
     def progress(self) -> Progress:
         """How far this run is."""
-        return Progress(self._step, self._attempt)
+        return Progress(self._step, self._attempt, self._loss)
 
     @property
     def summed(self) -> dict[str, int]:
@@ -102,20 +109,32 @@ class Descent:
         return Step(label, self.weights)
 
     def take(self, total: NDArray[np.uint32], sites: Iterable[str] | None = None) -> Progress:
-        """Take the step of the open attempt by the sum of the sites' shares, uint32 [d]; close the attempt.
+        """Take the step of the open attempt by the sum of the sites' shares, uint32 [words]; close it.
 
         `sites` are those whose shares were summed: all, if left out. Raises `ProtocolRefused` if no attempt
-        is open.
+        is open, or for a sum that cannot be one of local steps.
         """
         if not self._is_open:
             raise ProtocolRefused("a sum, and no attempt is open")
-        gradient = (decode(total) / (self._plan.scale * self._plan.divisor)).astype(np.float32)
+        self._adam, self._loss = self._moved(decode(total))
         self._is_open = False
         self._step += 1
         for site in self._plan.sites if sites is None else sites:
             self._summed[site] += 1
-        self._adam = self._adam.stepped(gradient, step=self._step, rate=self._plan.learning_rate(self._step))
         return self.progress
+
+    def _moved(self, total: NDArray[np.int64]) -> tuple[Adam, float | None]:
+        """Return the state after the next step, by its sum, and the loss, where that is in the sum."""
+        step, local = self._step + 1, self._plan.training.local
+        rate = self._plan.learning_rate(step)
+        if local is None:
+            gradient = (total / (self._plan.scale * self._plan.divisor)).astype(np.float32)
+            return self._adam.stepped(gradient, step=step, rate=rate), None
+        mean = mean_change(total, self._plan)
+        change = mean.weights.astype(np.float32)
+        if local.takes_the_mean:
+            return replace(self._adam, weights=self._adam.weights + change), mean.loss
+        return self._adam.stepped(-change, step=step, rate=rate), mean.loss
 
     def void(self) -> None:
         """Give the open attempt up, if there is one. It stays charged; the next has a new number."""

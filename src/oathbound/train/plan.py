@@ -103,6 +103,11 @@ class Plan:
         return needed
 
     @property
+    def words(self) -> int:
+        """The length of the vectors that are summed: with local steps, two numbers beside the weights."""
+        return self.dimension + (2 if self.training.local else 0)
+
+    @property
     def divisor(self) -> float:
         """The expected batch q * N over all sites, which divides every sum: public, unlike the batch."""
         return float(self.training.sampling_rate * self.training.members)

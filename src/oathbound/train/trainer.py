@@ -15,6 +15,7 @@ from oathbound.core.ports import Ledger, PatientSampler
 from oathbound.hazmat.ring import encode
 from oathbound.models.model import Model, Rows, load_flat
 from oathbound.train.clip import clipped_sum, unclipped_sum
+from oathbound.train.local_steps import local_change, to_ring
 from oathbound.train.messages import Step
 from oathbound.train.plan import Plan, attempts_used_up
 
@@ -83,13 +84,18 @@ class Trainer:
         return Checked(step)
 
     def share(self, step: Checked) -> NDArray[np.uint32]:
-        """Charge the attempt, and return this site's share of the step's sum on the ring: uint32 [d].
+        """Charge the attempt, and return this site's share of the step's sum on the ring: uint32 [words].
 
-        Raises what the ledger raises. Once the attempt is charged it stays so, whatever happens next.
+        Raises what the ledger raises, and `WrongInput` where local steps diverge. Once the attempt is charged
+        it stays so, whatever happens next.
         """
         self.ledger.charge(step.label.attempt)  # 6
+        training = self.plan.training
+        if training.local:
+            change = local_change(self.model, step.weights, self.sampler, training, training.local)  # 7, 8
+            return encode(to_ring(change, self.sampler.size, self.plan))
         load_flat(self.model, step.weights)
-        total = self._sum(self.sampler.sample(self.plan.training.sampling_rate))  # 7, 8
+        total = self._sum(self.sampler.sample(training.sampling_rate))  # 7, 8
         if self.noise is not None:
             total += self.noise.sample(self.plan.dimension)  # 9
         return encode(total)

@@ -76,7 +76,7 @@ class Siblings:
         ]
         while not descent.finished:
             step = descent.begin()
-            total = np.zeros(plan.dimension, dtype=np.uint32)
+            total = np.zeros(plan.words, dtype=np.uint32)
             for trainer in trainers:
                 total += trainer.share(trainer.check(step))  # modulo 2^32
             descent.take(total)

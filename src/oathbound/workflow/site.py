@@ -64,6 +64,11 @@ class Members:
     rows: Rows
     places: NDArray[np.int64]
 
+    @property
+    def size(self) -> int:
+        """How many members there are."""
+        return len(self.places)
+
     def sample(self, rate: Decimal) -> Rows:
         """Return the rows of the members whose coin came up; no others are read."""
         return self.rows[self.places[bernoulli(rate, len(self.places))]]
@@ -366,5 +371,5 @@ class Site:
             noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
         )
         keys = {site.name: self._parties[site.name].statement_keys()[0] for site in policy.sites}
-        terms = Terms.of(policy, run=run, keys=keys, dimension=plan.dimension)
+        terms = Terms.of(policy, run=run, keys=keys, dimension=plan.words)
         return Node(trainer, Client(terms, name, self._folder.secret().statement_keys()[0]))

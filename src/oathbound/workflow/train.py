@@ -189,7 +189,8 @@ def _run(session: _Session, clock: Callable[[], int], watch: Watch) -> Descent:
             on_progress=lambda progress: watch(
                 progress.step,
                 plan.training.steps,
-                f"{_spent(plan, progress.attempt)} · {coordinator.present} of {len(plan.sites)} sites",
+                f"{_spent(plan, progress.attempt)} · {coordinator.present} of {len(plan.sites)} sites"
+                + ("" if progress.loss is None else f" · loss {progress.loss:.3f}"),
             ),
         )
         if goes_on():
@@ -312,7 +313,7 @@ def _terms(session: _Session) -> Terms:
     """Return the terms of the run's secure sums: sites sign in them with the keys of their statements."""
     policy, parties = session.study.policy, session.consortium.parties
     keys = {site.name: parties[site.name].statement_keys()[0] for site in policy.sites}
-    return Terms.of(policy, run=session.run, keys=keys, dimension=session.plan.dimension)
+    return Terms.of(policy, run=session.run, keys=keys, dimension=session.plan.words)
 
 
 def _descent(session: _Session, positions: Mapping[str, Position]) -> Descent:

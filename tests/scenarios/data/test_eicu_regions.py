@@ -121,9 +121,10 @@ def test_four_regions_are_admitted_and_trained_on(study):
         for name in names
         if name != "west"
     )
-    clock = count(NOW)
-    trained = train(study, clock=lambda: next(clock), watch=lambda *_: None)
+    clock, said = count(NOW), []
+    trained = train(study, clock=lambda: next(clock), watch=lambda *told: said.append(told[2]))
     assert trained.steps == 4
+    assert all("4 of 4 sites" in words and "loss" not in words for words in said), "a loss is not public"
     assert (study.model / "model.safetensors").is_file()
 
 

@@ -53,6 +53,10 @@ class Everybody:
     tokens: np.ndarray
     rates: list[Decimal] = field(default_factory=list)
 
+    @property
+    def size(self):
+        return len(self.tokens)
+
     def sample(self, rate):
         self.rates.append(rate)
         return self.tokens
@@ -153,7 +157,7 @@ class Consortium:
         )
         keys = tuple(SIGNERS[site].public_key() for site in self.sites)
         thresholds = Thresholds(sites, COLLUDING, least=3)
-        self.terms = Terms(RUN, self.plan.policy, self.sites, keys, thresholds, self.plan.dimension)
+        self.terms = Terms(RUN, self.plan.policy, self.sites, keys, thresholds, self.plan.words)
         self.noise = noise if private else lambda: None
         self.ledgers = {site: MemoryLedger() for site in self.sites}
         self.samplers = {site: Everybody(members(seed)) for seed, site in enumerate(self.sites)}

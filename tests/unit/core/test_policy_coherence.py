@@ -74,6 +74,41 @@ def test_without_noise_every_sum_is_of_all_sites():
     assert policy_for(secrets, min_sites=3, privacy="none", budget=None).budget is None
 
 
+def local(privacy="none", rate="1", warmup=0, **changes):
+    training = policy().training.plain() | {"learning_rate": rate, "warmup": warmup}
+    training["local"] = {"algorithm": "fedavg", "steps": 5, "learning_rate": "0.1", **changes}
+    kept = {"privacy": privacy} if privacy == "patient-dp" else {"privacy": privacy, "budget": None}
+    return policy(training=training, **kept)
+
+
+def test_local_steps_are_for_studies_that_bound_nothing():
+    assert local().training.local.algorithm == "fedavg"
+    assert local(algorithm="fedprox", proximal="0.1").training.local.takes_the_mean
+    assert not local(algorithm="fedadam", rate="0.1", warmup=3).training.local.takes_the_mean
+    assert "local" not in policy().plain()["training"], "digests of other studies stay what they were"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"privacy": "patient-dp"}, "training.local bounds nothing"),
+        ({"rate": "0.01"}, 'fedavg takes the mean of the sites: learning_rate must be "1"'),
+        ({"warmup": 1}, "warmup 0"),
+        ({"algorithm": "fedprox", "proximal": "0.1", "rate": "0.01"}, "fedprox takes the mean"),
+        ({"algorithm": "fedprox"}, "fedprox, and nothing else, needs proximal"),
+        ({"proximal": "0.1"}, "fedprox, and nothing else, needs proximal"),
+        ({"algorithm": "fedadam", "proximal": "0.1"}, "fedprox, and nothing else, needs proximal"),
+        ({"algorithm": "fedprox", "proximal": "0"}, "greater than 0"),
+        ({"algorithm": "fedprox", "proximal": "11"}, "each step would overshoot"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"algorithm": "scaffold"}, "fedavg"),
+    ],
+)
+def test_a_local_training_that_cannot_be_is_refused(changes, said):
+    with pytest.raises(WrongInput, match=said):
+        local(**changes)
+
+
 def test_a_policy_is_named_by_the_digest_of_all_of_it():
     assert Policy.parse(policy().plain(), what="policy").digest == policy().digest
     assert policy(purpose="Another").digest != policy().digest

@@ -129,6 +129,10 @@ class _Everybody:
 
     rows: NDArray[np.float32]
 
+    @property
+    def size(self) -> int:
+        return len(self.rows)
+
     def sample(self, _rate: Decimal) -> NDArray[np.float32]:
         return self.rows
 
