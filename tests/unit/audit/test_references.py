@@ -1,5 +1,6 @@
 """Reference models: trained on nobody evaluated, by the plan; the scores of tier 1 by their definitions."""
 
+import copy
 import datetime as dt
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,12 +20,16 @@ from oathbound.core.errors import Unavailable
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer, Features, TabularNet, Vocabulary
 from oathbound.core.study import Training
+from oathbound.hazmat.ring import encode
 from oathbound.models import tabular, transformer
 from oathbound.models.family import Family, Sequences
 from oathbound.models.features import FeatureEncoder
 from oathbound.models.model import flat
 from oathbound.models.tokenizer import Tokenizer
+from oathbound.train.descent import Descent
+from oathbound.train.local_steps import local_change, to_ring
 from oathbound.train.plan import Plan
+from oathbound.workflow.site import Members
 
 TOKENIZER = Tokenizer(Vocabulary(codes=("A", "B", "C"), edges={}, ages=(), gaps=()))
 SHAPE = EventTransformer(name="event-transformer", layers=1, width=8, heads=2, length=12, seed=1)
@@ -93,6 +98,34 @@ def test_a_training_repeats_learns_and_leaves_the_model_it_began_with(family):
     np.testing.assert_array_equal(flat(family.model), before)
     shown = torch.from_numpy(rows)
     assert first.losses(shown).mean() < 0.8 * family.model.losses(shown).mean()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rate", "warmup"), [("fedavg", "1", 0), ("fedprox", "1", 0), ("fedadam", "0.1", 2)]
+)
+def test_local_steps_are_those_of_a_training_with_one_site(algorithm, rate, warmup):
+    """Everybody is in each step, so nothing is left to chance but the order of a sum."""
+    rows = np.random.default_rng(1).normal(size=(60, 5)).astype(np.float32)
+    rows[:, -1] = rows[:, 0] > 0
+    more = {"proximal": "0.5"} if algorithm == "fedprox" else {}
+    said = {"sampling_rate": "1", "steps": 4, "learning_rate": rate, "warmup": warmup, "clip": "9"}
+    said["local"] = {"algorithm": algorithm, "steps": 3, "learning_rate": "0.4", **more}
+    agreed = Training.parse({**TRAINING.plain(), **said}, what="training")
+    model = tabular.build(TabularNet(name="tabular-net", hidden=(4,), seed=1), 4)
+    plan = Plan("sha256:" + "0" * 64, ("a",), agreed, len(flat(model)), privacy=None)
+    descent = Descent(plan=plan, run=plan.policy, weights=flat(model))
+    everybody = Members(rows, np.arange(len(rows)))
+    own = copy.deepcopy(model)
+    while not descent.finished:
+        change = local_change(own, descent.begin().weights, everybody, agreed, agreed.local)
+        descent.take(encode(to_ring(change, len(rows), plan)))
+    reference = trained(model, rows, agreed, np.random.default_rng(0))
+    np.testing.assert_allclose(flat(reference), descent.weights, atol=2e-4)
+    gone = np.abs(descent.weights - flat(model)).max()
+    assert gone > 0.05
+    other = agreed.model_copy(update={"local": agreed.local.model_copy(update={"steps": 2})})
+    shorter = trained(model, rows, other, np.random.default_rng(0))
+    assert np.abs(flat(shorter) - descent.weights).max() > 2e-3
 
 
 def test_where_there_can_be_no_reference_models(family):

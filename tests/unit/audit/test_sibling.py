@@ -115,6 +115,18 @@ def test_without_privacy_there_is_one_node_and_no_noise(silence):
     assert target.record_logprobs(PEOPLE).mean() > siblings.untrained().record_logprobs(PEOPLE).mean()
 
 
+def test_with_local_steps_it_takes_them(silence):
+    local = {"algorithm": "fedavg", "steps": 4, "learning_rate": "0.5"}
+    training = {**TRAINING, "learning_rate": "1", "local": local}
+    study = policy(privacy="none", budget=None, min_sites=len(SECRETS) - 1, training=training)
+    siblings = Siblings(study, "north")
+    target = siblings.trained(PEOPLE)
+    assert silence == []
+    # two of three have the label, and nothing foretells it: 20 steps come to the best there is
+    best = (2 * np.log(2 / 3) + np.log(1 / 3)) / 3
+    assert target.record_logprobs(PEOPLE).mean() == pytest.approx(best, abs=1e-3)
+
+
 def test_a_sibling_leaves_the_first_weights_as_they_are():
     study = policy()
     first = flat(family_of(study).model)
