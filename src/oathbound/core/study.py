@@ -150,7 +150,7 @@ class Training(Record):
         description="Steps in which the learning rate rises to its value."
     )
     ring_norm: Annotated[int, Field(ge=256, le=2**14)] = Field(
-        description="The largest l2 norm of one patient's update, as an integer: exact."
+        description="The largest l2 norm of one patient's update, as an integer: exact; unused with local."
     )
     clip: Exact = Field(
         gt=0,
