@@ -94,4 +94,6 @@ def test_it_is_killed_and_goes_on_and_is_unbounded_everywhere(tmp_path):
     assert verified.epsilon is None
     assert {charge.event for charge in verified.charges} == {Unbounded(mechanism="unbounded", attempts=6)}
     assert verified.policy.training.local.steps == 3
-    assert "Privacy is unbounded." in (tmp_path / "a.html").read_text()
+    page = (tmp_path / "a.html").read_text()
+    assert "Privacy is unbounded." in page
+    assert "fedavg, 3 steps at each site between two sums" in page
