@@ -8,6 +8,7 @@ from oathbound.audit.catalog import (
     attribute_inference,
     canary,
     embedding_probe,
+    gradient_reconstruction,
     identifier_perturbation,
     membership,
     rare_subgroup,
@@ -15,6 +16,7 @@ from oathbound.audit.catalog import (
     trajectory_recall,
 )
 from oathbound.audit.catalog.canary import Canary, TrainsSiblings
+from oathbound.audit.catalog.gradient_reconstruction import GradientReconstruction, SeesUpdates
 from oathbound.audit.catalog.membership import Membership
 from oathbound.audit.catalog.rare_subgroup import RareSubgroup
 from oathbound.audit.coherence import check_coherent
@@ -34,6 +36,7 @@ CATALOGUE: Final[Mapping[str, AuditTest]] = {
         attribute_inference.TEST,
         canary.TEST,
         embedding_probe.TEST,
+        gradient_reconstruction.TEST,
         identifier_perturbation.TEST,
         membership.TEST,
         rare_subgroup.TEST,
@@ -68,12 +71,14 @@ def run_battery(
     brought: Mapping[str, AuditTest] = _NONE,
     refers_to: RefersTo | None = None,
     siblings: TrainsSiblings | None = None,
+    updates: SeesUpdates | None = None,
     on_test: OnTest = untold,
 ) -> tuple[Finding, ...]:
     """Return one finding for every test of `battery_of`, in order of name; `brought` are extensions' tests.
 
     `refers_to` gives reference models, and is needed where the policy keeps reference patients;
-    `siblings` trains siblings of the model, and is needed where the policy plants canaries; `on_test` is told
+    `siblings` trains siblings of the model, and is needed where the policy plants canaries; `updates`
+    shows what training sends, and is needed where the policy attacks it; `on_test` is told
     of every test that begins.
 
     Errors that oathbound foresees become the reason of a `DidNotRun`, as does a finding that is not all that
@@ -82,6 +87,8 @@ def run_battery(
     tests = {**brought, **_referring(CATALOGUE, refers_to)}
     if siblings is not None:
         tests["canary"] = Canary(siblings)
+    if updates is not None:
+        tests["gradient-reconstruction"] = GradientReconstruction(updates)
     incoherent = _incoherence(target, patients)
     findings, battery = [], battery_of(policy)
     for done, name in enumerate(battery):

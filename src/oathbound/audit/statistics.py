@@ -82,8 +82,8 @@ def auc(
         score=score,
         estimate=_published(area),
         standard_error=_published_error(error),
-        members=_rounded(len(members)),
-        held_out=_rounded(len(held_out)),
+        members=rounded(len(members)),
+        held_out=rounded(len(held_out)),
     )
 
 
@@ -101,8 +101,8 @@ def baseline(
         return area.model_copy(update={"metric": "baseline"})
     facts = {name: getattr(area, name) for name in Auc.model_fields} | {"kind": "baseline"}
     if halves_of is not None:
-        whole = map(_rounded, halves_of)
-        facts |= dict(zip(("members", "held_out"), (_rounded(n // 2) for n in whole), strict=True))
+        whole = map(rounded, halves_of)
+        facts |= dict(zip(("members", "held_out"), (rounded(n // 2) for n in whole), strict=True))
     return Baseline(**facts)
 
 
@@ -129,10 +129,10 @@ def auc_difference(
         member_error=_published_error(own_error),
         held_out_auc=_published(others),
         held_out_error=_published_error(others_error),
-        members=_rounded(len(members[0])),
-        member_others=_rounded(len(members[1])),
-        held_out=_rounded(len(held_out[0])),
-        held_out_others=_rounded(len(held_out[1])),
+        members=rounded(len(members[0])),
+        member_others=rounded(len(members[1])),
+        held_out=rounded(len(held_out[0])),
+        held_out_others=rounded(len(held_out[1])),
     )
 
 
@@ -170,8 +170,8 @@ def true_positive_rate(
         score=score,
         lower_hits=_outward(int((members > descending[strict - 1]).sum()), len(members), up=False),
         upper_hits=_outward(int((members >= descending[lax - 1]).sum()), len(members), up=True),
-        members=_rounded(len(members)),
-        held_out=_rounded(len(held_out)),
+        members=rounded(len(members)),
+        held_out=rounded(len(held_out)),
     )
 
 
@@ -207,8 +207,8 @@ def tail(
         above_all=_outward(_hits(members, held_out, 1), len(members), up=False),
         rank=rank,
         hits=_outward(_hits(counted, beneath, rank), len(counted), up=False),
-        members=_rounded(len(members)),
-        held_out=_rounded(len(held_out)),
+        members=rounded(len(members)),
+        held_out=rounded(len(held_out)),
     )
 
 
@@ -268,8 +268,8 @@ def excess(
         standard_error=_published_error(error),
         member_mean=_published(float(members.values.mean())),
         held_out_mean=_published(standardised),
-        members=_rounded(len(members.values)),
-        held_out=_rounded(len(held_out.values)),
+        members=rounded(len(members.values)),
+        held_out=rounded(len(held_out.values)),
         strata=strata,
         estimator=estimator,
     )
@@ -369,8 +369,8 @@ def published_cost(tokens: int, measures: Sequence[Measure]) -> int:
 def _outward(hits: int, members: int, *, up: bool) -> int:
     """Return the number of hits, rounded, away from what it would tell of fewer than ten members."""
     if up:
-        return _rounded(members) if members - hits < _LEAST_SHOWN else max(_rounded(hits), _LEAST_SHOWN)
-    return 0 if hits < _LEAST_SHOWN else min(_rounded(hits), _rounded(members) - _LEAST_SHOWN)
+        return rounded(members) if members - hits < _LEAST_SHOWN else max(rounded(hits), _LEAST_SHOWN)
+    return 0 if hits < _LEAST_SHOWN else min(rounded(hits), rounded(members) - _LEAST_SHOWN)
 
 
 def _midranks(values: Scores) -> Scores:
@@ -388,5 +388,13 @@ def _published_error(value: float) -> Decimal:
     return Decimal(value).quantize(UNIT, ROUND_CEILING)
 
 
-def _rounded(count: int) -> int:
+def shown_hits(hits: int, members: int) -> int:
+    """Return a number of hits as `core.finding.Reconstruction` holds it: near either end it is that end."""
+    if hits < _LEAST_SHOWN:
+        return 0
+    return rounded(members) if members - hits < _LEAST_SHOWN else rounded(hits)
+
+
+def rounded(count: int) -> int:
+    """Return a count as a finding holds it."""
     return _MULTIPLE * round(count / _MULTIPLE)

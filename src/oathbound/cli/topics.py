@@ -59,6 +59,10 @@ QUESTIONS: Final = {
         "Does the training procedure keep its epsilon, when invented patients are planted in a sibling of "
         "the model?"
     ),
+    "gradient-reconstruction": (
+        "Can a patient's scan or signal be brought back from what a site sends in training: from a bare "
+        "gradient, and from the sum that the study opens?"
+    ),
     "identifier-perturbation": (
         "Does what the model says of a sensitive code fall more, when age, sex or dates change a little, for "
         "patients it was trained on?"
@@ -78,6 +82,7 @@ TABLES: Final = {
     "attribute-inference": "attributes",
     "canary": "canaries",
     "embedding-probe": "probe",
+    "gradient-reconstruction": "reconstruction",
     "identifier-perturbation": "perturbation",
     "rare-subgroup": "groups",
     "sensitive-disclosure": "sensitive",
@@ -192,6 +197,7 @@ def test_topics() -> Iterator[Topic]:
             finding.Tail,
             finding.Baseline,
             finding.OneRun,
+            finding.Reconstruction,
         )
     }
     used: dict[str, list[str]] = {}

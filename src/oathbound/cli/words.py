@@ -14,11 +14,13 @@ from oathbound.core.finding import (
     Finding,
     NotMeasurable,
     OneRun,
+    Reconstruction,
     Tail,
     TruePositiveRate,
 )
 from oathbound.core.gates import EVERYWHERE, Judgement
 from oathbound.core.one_run import shown
+from oathbound.core.reconstruction import found_in
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Budget, Policy
 
@@ -91,6 +93,8 @@ def finding_lines(finding: Finding) -> Iterator[str]:  # noqa: C901 - one case f
                     f"{measure.planted} canaries planted: {shown(measure)}"
                 )
                 continue
+            case Reconstruction():
+                said = f"brought back and recognised: {found_in(measure)}"
             case NotMeasurable():
                 yield f"{label}  {measure.metric} {measure.score}: not measurable: {measure.reason}"
                 continue

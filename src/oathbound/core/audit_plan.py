@@ -111,6 +111,20 @@ class CanaryPlan(Record):
         return self
 
 
+class ReconstructionPlan(Record):
+    """For how many members it is tried to bring a recording back from what training sends."""
+
+    targets: Annotated[int, Field(ge=20, le=1000)] = Field(
+        description="How many members of each site are attacked, drawn by the committed seed."
+    )
+    decoys: Annotated[int, Field(ge=1, le=999)] = Field(
+        description=(
+            "Among how many held-out patients' recordings the target's own must be the most alike; "
+            "by chance it is once in decoys + 1."
+        )
+    )
+
+
 class CodeGroup(Record):
     """Patients whose records state one of these codes."""
 
@@ -176,6 +190,9 @@ class AuditPlan(Record):
     )
     canaries: CanaryPlan | None = Field(
         default=None, description="Patients planted in a sibling, to bound epsilon from below."
+    )
+    reconstruction: ReconstructionPlan | None = Field(
+        default=None, description="Recordings that an attacker brings back; only for models of recordings."
     )
     groups: GroupPlan | None = Field(
         default=None, description="The groups of patients that are measured each by itself."

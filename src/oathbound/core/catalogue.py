@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import Final
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.finding import DidNotRun, Finding, OneRun, Threat
+from oathbound.core.finding import DidNotRun, Finding, Measure, OneRun, Reconstruction, Threat
 from oathbound.core.one_run import delta_of
-from oathbound.core.shape import EventTransformer
+from oathbound.core.pooling import COUNT_SLACK
+from oathbound.core.shape import EventTransformer, Recogniser
 from oathbound.core.study import Policy
 
 
@@ -27,6 +28,8 @@ class Listed:
 _TOKENS: Final = frozenset({"loss", "min-k", "min-k-plus-plus"})
 _WHOLE: Final = frozenset({"loss"})
 _REFERRED: Final = frozenset({"lira", "reference-difference", "rmia"})
+
+_OF_RECORDINGS: Final = frozenset({"gradient-reconstruction"})
 
 UNGATED: Final = frozenset({"tail", "baseline", "one-run"})
 """Metrics that are reported, and that no gate can ask for."""
@@ -73,6 +76,11 @@ ATTRIBUTE_THREAT: Final = Threat(
     sees="the probability of every token of a record that it presents",
     knows="the whole record of a person but one attribute, and the candidates for that",
 )
+RECONSTRUCTION_THREAT: Final = Threat(
+    sees="one patient's gradient at the first weights; or what a step opens: the sum of its patients' "
+    "gradients, with a budget clipped and noised",
+    knows="the model's weights, the policy, and labelled recordings of other people",
+)
 TRAJECTORY_SCORES: Final = frozenset({"closeness", "closeness-published", "exact-recall"})
 
 
@@ -100,12 +108,15 @@ CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
         "embedding-probe": Listed(1, {"auc-difference": frozenset({"probe"})}, PROBE_THREAT),
         "attribute-inference": Listed(1, {"excess": frozenset({"sex"})}, ATTRIBUTE_THREAT),
         "canary": Listed(1, {"one-run": frozenset({"loss-difference"})}, CANARY_THREAT),
+        "gradient-reconstruction": Listed(
+            1, {"reconstruction": frozenset({"cosine"})}, RECONSTRUCTION_THREAT
+        ),
         "rare-subgroup": _subgroups(
             frozenset({"oldest", "others", "rare-code"}), references=True, excess=True
         ),
     }
 )
-"""What is measured of a model that sees sequences, where a study keeps reference patients: every test."""
+"""What is measured where a study keeps reference patients, of a model that sees what the test attacks."""
 
 
 def listed(test: str, policy: Policy) -> Listed | None:  # noqa: PLR0911 - one return for each kind of test
@@ -122,6 +133,9 @@ def listed(test: str, policy: Policy) -> Listed | None:  # noqa: PLR0911 - one r
         return _membership(_TOKENS if tokens else _WHOLE, references=policy.drawing.reference > 0)
     if test == "canary":
         return CATALOGUE[test] if policy.audit.canaries else None
+    if test == "gradient-reconstruction":
+        attacked = policy.audit.reconstruction and isinstance(policy.model, Recogniser)
+        return CATALOGUE[test] if attacked else None
     sensitive = policy.audit.sensitive
     if test == "rare-subgroup":
         groups, references = policy.audit.groups, policy.drawing.reference > 0
@@ -160,7 +174,10 @@ def check_gates(policy: Policy) -> None:
         if own is None and gate.test in CATALOGUE:
             raise WrongInput(
                 f"{gate.test} cannot be measured in this study",
-                hint="it needs a model of sequences, and its table in [policy.audit]; take the gate out",
+                hint=(
+                    f"it needs a model of {'recordings' if gate.test in _OF_RECORDINGS else 'sequences'}, "
+                    "and its table in [policy.audit]; take the gate out"
+                ),
             )
         if own is None:
             known = [*CATALOGUE, *(each.name for each in policy.extensions if each.group == "audits")]
@@ -183,13 +200,8 @@ def is_whole(finding: Finding, policy: Policy) -> bool:
         return own is not None or any(gate.test == finding.test for gate in policy.gates)
     if own is None or finding.version != own.version or own.threat not in {None, finding.threat}:
         return False
-    plan = policy.audit.canaries
-    asked = (plan.planted, plan.guesses, delta_of(policy)) if plan else None
-    if any(
-        isinstance(measure, OneRun) and (measure.planted, measure.guesses, measure.delta) != asked
-        for measure in finding.outcome.measures
-    ):
-        return False  # a number of guesses that is chosen afterwards proves nothing
+    if not all(_as_planned(measure, policy) for measure in finding.outcome.measures):
+        return False
     reported = [
         (measure.metric if measure.kind == "not-measurable" else measure.kind, measure.score)
         for measure in finding.outcome.measures
@@ -197,3 +209,17 @@ def is_whole(finding: Finding, policy: Policy) -> bool:
     return sorted(reported) == sorted(
         (metric, score) for metric in own.metrics for score in own.metrics[metric]
     )
+
+
+def _as_planned(measure: Measure, policy: Policy) -> bool:
+    """Whether what the plan fixes is as planned: numbers that are chosen afterwards prove nothing."""
+    if isinstance(measure, OneRun):
+        plan = policy.audit.canaries
+        asked = (plan.planted, plan.guesses, delta_of(policy)) if plan else None
+        return (measure.planted, measure.guesses, measure.delta) == asked
+    if isinstance(measure, Reconstruction):
+        how = policy.audit.reconstruction
+        if how is None or measure.members > how.targets + COUNT_SLACK:
+            return False
+        return (measure.decoys, measure.noised is None) == (how.decoys, policy.budget is None)
+    return True

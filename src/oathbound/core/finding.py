@@ -4,6 +4,7 @@ A finding is suppressed and rounded when it is made, inside the site: counts to 
 digits with standard errors rounded up, and nothing at all below the policy's minimum number of patients.
 """
 
+from decimal import Decimal
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -178,6 +179,43 @@ class OneRun(Record):
         return self
 
 
+class Reconstruction(Record):
+    """Of how many members a recording was brought back from what training sends, and found among others'.
+
+    By `score` the reconstruction was more like the member's own recording than like those of `decoys`
+    held-out patients of the same class; by chance that is so once in `decoys` + 1. `bare` counts them where
+    one patient's gradient was seen, the control; `summed` where the sum over the patients of a step was;
+    `noised` where each was clipped and noise was added, in a study with a budget. 0 stands for fewer than 10,
+    and `members` for all but fewer than 10. `members` were attacked; `held_out` are those of whom decoys were
+    drawn.
+    """
+
+    kind: Literal["reconstruction"]
+    score: Name
+    bare: Rounded
+    summed: Rounded
+    noised: Rounded | None
+    decoys: Annotated[int, Field(ge=1, le=999)]
+    members: Rounded
+    held_out: Rounded
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if max(self.bare, self.summed, self.noised or 0) > self.members:
+            raise ValueError("more members found than attacked")
+        return self
+
+    @property
+    def opened(self) -> int:
+        """How many were found in what this study opens: the noised sum, or the sum without a budget."""
+        return self.summed if self.noised is None else self.noised
+
+    @property
+    def chance(self) -> Decimal:
+        """The share that is found by guessing."""
+        return 1 / Decimal(self.decoys + 1)
+
+
 class NotMeasurable(Record):
     """A metric that these patients are too few to measure, and why."""
 
@@ -188,7 +226,15 @@ class NotMeasurable(Record):
 
 
 Measure = Annotated[
-    Auc | AucDifference | TruePositiveRate | Excess | Tail | Baseline | OneRun | NotMeasurable,
+    Auc
+    | AucDifference
+    | TruePositiveRate
+    | Excess
+    | Tail
+    | Baseline
+    | OneRun
+    | Reconstruction
+    | NotMeasurable,
     Field(discriminator="kind"),
 ]
 

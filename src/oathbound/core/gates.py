@@ -36,12 +36,24 @@ from oathbound.core.finding import (
     Measured,
     NotMeasurable,
     OneRun,
+    Reconstruction,
     Tail,
     TruePositiveRate,
 )
 from oathbound.core.intervals import UNIT, Interval, quantile
 from oathbound.core.one_run import Accounted, epsilon_at_least
-from oathbound.core.pooling import COUNT_SLACK, AucDifferences, Aucs, Excesses, Pool, Usable, pool, worst
+from oathbound.core.pooling import (
+    COUNT_SLACK,
+    AucDifferences,
+    Aucs,
+    Excesses,
+    Pool,
+    Reconstructions,
+    Usable,
+    controlled,
+    pool,
+    worst,
+)
 from oathbound.core.study import Gate
 
 LEAST_FOR_AUC: Final = 40
@@ -61,6 +73,11 @@ SHIFTED: Final = "cannot separate shift from memorisation"
 
 UNTRIED: Final = "nobody tried whether members and held-out patients differ by themselves"
 """What is said where no baseline was measured: a pass would rest on a draw that nobody looked at."""
+
+UNCONTROLLED: Final = (
+    "not measurable: even in one patient's bare gradient the attack is not surely above chance"
+)
+"""What is said where the positive control failed: that nobody is found in a sum shows nothing then."""
 
 EVERYWHERE: Final = "all sites"
 
@@ -409,7 +426,7 @@ def _metric(measure: Measure) -> str:
     return measure.metric if isinstance(measure, NotMeasurable) else measure.kind
 
 
-def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR0911 - one return for each reason
+def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR0911, PLR0912 - one return for each reason
     """Return `measure`, or why a verdict cannot rest on it: a site's suppression is checked, not trusted."""
     if isinstance(measure, NotMeasurable):
         return f"not measurable: {measure.reason}"
@@ -423,6 +440,8 @@ def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR09
             return f"not measurable: fewer than {TAIL_HELD_OUT} held-out patients"
         if not measure.lower_hits <= measure.upper_hits <= measure.members:
             return "not measurable: the hits contradict each other"
+    elif isinstance(measure, Reconstruction):
+        return measure if controlled(measure) else UNCONTROLLED
     elif isinstance(measure, AucDifference):
         return _usable_difference(measure, minimum)
     elif isinstance(measure, Auc) and fewest + COUNT_SLACK < LEAST_FOR_AUC:
@@ -519,10 +538,13 @@ def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:
     if abs(gap) <= error:
         return "not settleable at this estimate: it lies within one standard error of the gate"
     reach = quantile(side if gap > 0 else side / simultaneous) + _POWER
-    needed = pooled.held_out * (reach * error / gap) ** 2
+    attacked = isinstance(pooled, Reconstructions)
+    needed = (pooled.members if attacked else pooled.held_out) * (reach * error / gap) ** 2
     coarse = 10.0 ** max(math.floor(math.log10(needed)) - 1, 0)
     whom = "held-out carriers" if gate.metric in {"auc-difference", "excess"} else "held-out patients"
     number = math.ceil(needed / coarse) * coarse
+    if attacked:
+        return f"about {number:,.0f} targets would settle it four times in five"
     return f"about {number:,.0f} {whom}, with members in proportion, would settle it four times in five"
 
 
@@ -554,6 +576,7 @@ _METRICS: Final = {
     "auc-difference": "AUC difference",
     "tpr-at-1-percent": "true positive rate at 1 % false positives",
     "excess": "excess",
+    "reconstruction": "share of patients found by a reconstruction, above chance,",
 }
 
 

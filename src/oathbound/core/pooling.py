@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final, Protocol
 
-from oathbound.core.finding import Auc, AucDifference, Excess, TruePositiveRate
+from oathbound.core.finding import Auc, AucDifference, Excess, Reconstruction, TruePositiveRate
 from oathbound.core.intervals import (
     UNIT,
     Interval,
@@ -25,12 +25,18 @@ COUNT_SLACK: Final = 2
 """The most by which a count rounded to a multiple of 5 differs from the true one."""
 
 _CHANCE: Final = Decimal("0.5")
+_CONTROL: Final = 0.025
+"""The error rate of finding that an attack works where it does not."""
+
+FEWEST_HITS: Final = 10
+"""Fewer members found, or all but fewer, are published as none, or as all."""
+
 _LEAST_EXCESS: Final = Decimal(-1)
 
 _HALF_A_UNIT: Final = 0.0005
 """The most by which a published mean differs from the true one."""
 
-Usable = Auc | AucDifference | TruePositiveRate | Excess
+Usable = Auc | AucDifference | TruePositiveRate | Excess | Reconstruction
 
 
 class Pool(Protocol):
@@ -67,6 +73,9 @@ def pool(measures: Sequence[Usable]) -> Pool:
         return _Rates(rates)
     if excesses and len(excesses) == len(measures):
         return Excesses(excesses)
+    brought_back = [measure for measure in measures if isinstance(measure, Reconstruction)]
+    if brought_back and len(brought_back) == len(measures):
+        return Reconstructions(brought_back)
     raise ValueError("a pool holds measures of one kind, and at least one")
 
 
@@ -227,6 +236,78 @@ class _Rates:
         return math.sqrt(rate * (1 - rate) / self.members)
 
     published_error = standard_error
+
+
+class Reconstructions:
+    """Members found in what the study opens over members attacked, less what guessing finds."""
+
+    def __init__(self, sites: Sequence[Reconstruction]) -> None:
+        self.members = sum(site.members for site in sites)
+        self.held_out = sum(site.held_out for site in sites)
+        self._slack = COUNT_SLACK * len(sites)
+        ends = [hits_between(site.opened, site.members) for site in sites]
+        self._least_hits, self._most_hits = sum(low for low, _ in ends), sum(high for _, high in ends)
+        self._share = min(_own_share(site) for site in sites)
+        self._chance = sum((site.chance * site.members for site in sites), Decimal(0)) / self.members
+        self.estimate = Decimal(sum(site.opened for site in sites)) / self.members - self._chance
+
+    def interval(self, alpha: float) -> Interval:
+        """Return Clopper-Pearson limits of the rate, less chance; counts are moved outward first.
+
+        Members of several sites are found with different probabilities; see `_Rates`.
+        """
+        least, most = max(self.members - self._slack, 1), self.members + self._slack
+        lower = _lower_rate(self._least_hits, most, self._share, alpha) - self._chance
+        upper = _upper_rate(min(self._most_hits, least), least, self._share, alpha) - self._chance
+        return Interval(lower.quantize(UNIT, ROUND_FLOOR), upper.quantize(UNIT, ROUND_CEILING))
+
+    def standard_error(self, value: float) -> float:
+        """Return the binomial standard error at the estimate or `value`, whichever is larger."""
+        rate = min(max(float(self.estimate), value) + float(self._chance), 0.5)
+        return math.sqrt(rate * (1 - rate) / (self.members * self._share))
+
+    published_error = standard_error
+
+
+def hits_between(hits: int, members: int) -> tuple[int, int]:
+    """Return the least and the most that a published number of members found can stand for."""
+    low = members - COUNT_SLACK - FEWEST_HITS + 1 if hits == members else hits - COUNT_SLACK
+    high = FEWEST_HITS - 1 if hits == 0 else hits + COUNT_SLACK
+    return max(low, 0), min(high, members + COUNT_SLACK)
+
+
+def controlled(measure: Reconstruction) -> bool:
+    """Whether the attack surely does better than guessing where it sees one patient's bare gradient.
+
+    One that does not shows nothing by finding nobody in a sum.
+    """
+    found, _ = hits_between(measure.bare, measure.members)
+    attacked = measure.members + COUNT_SLACK
+    return _lower_rate(found, attacked, _own_share(measure), _CONTROL) > measure.chance
+
+
+def _own_share(measure: Reconstruction) -> float:
+    """Return of what share of the targets it is as if each had decoys of its own.
+
+    Targets share the h people of whom decoys are drawn, so they are found together, or not. An image that is
+    nobody's beats u ** d of d decoys, u uniform: the people add a variance of Var(u ** d) / h to that of m
+    coins, 1 / (d + 1) (1 - 1 / (d + 1)) / m, where Var(u ** d) is less than half of the coin's variance for
+    every d. So they are worth 1 / (1 / m + 1 / 2h) coins.
+    """
+    held_out = 2 * max(measure.held_out - COUNT_SLACK, 1)
+    return held_out / (held_out + measure.members)
+
+
+def _lower_rate(hits: int, members: int, share: float, alpha: float) -> Decimal:
+    """Return the lower end of a rate where only a share of the members counts."""
+    most = math.ceil(members * share)
+    return clopper_pearson(min(math.floor(hits * share), most), most, alpha).lower
+
+
+def _upper_rate(hits: int, members: int, share: float, alpha: float) -> Decimal:
+    """Return the upper end of a rate where only a share of the members counts."""
+    least = max(math.floor(members * share), 1)
+    return clopper_pearson(min(math.ceil(hits * share), least), least, alpha).upper
 
 
 class Excesses:

@@ -320,7 +320,7 @@ class Policy(Record):
             raise ValueError("round_steps is too small: what the rounds state would not fit into a bundle")
         self._check_model()
         self._check_sensitive()
-        self._check_probe_and_attributes()
+        self._check_planned_tests()
         if len({(extension.group, extension.name) for extension in self.extensions}) != len(self.extensions):
             raise ValueError("two extensions of one name")
         if len({(gate.test, gate.metric) for gate in self.gates}) != len(self.gates):
@@ -360,7 +360,13 @@ class Policy(Record):
         if unknown:
             raise ValueError(f"audit.sensitive names a code that vocabulary does not list: {unknown[0]}")
 
-    def _check_probe_and_attributes(self) -> None:
+    def _check_planned_tests(self) -> None:
+        if self.audit.reconstruction and self.recordings is None:
+            raise ValueError("audit.reconstruction is for models of recordings")
+        if self.audit.reconstruction and self.training.local:
+            raise ValueError(
+                "audit.reconstruction attacks sums of gradients: leave it out with training.local"
+            )
         if self.audit.probe and not (self.audit.sensitive and self.drawing.reference):
             raise ValueError("audit.probe needs audit.sensitive, and reference patients in drawing")
         asked = {code for attribute in self.audit.attributes or () for code in attribute.codes}

@@ -20,11 +20,13 @@ from oathbound.core.finding import (
     Measure,
     NotMeasurable,
     OneRun,
+    Reconstruction,
     Tail,
     TruePositiveRate,
 )
 from oathbound.core.gates import Verdict
 from oathbound.core.one_run import shown
+from oathbound.core.reconstruction import found_in
 from oathbound.core.record import decimal_text
 from oathbound.evidence.predicates import Admission, Audited, Charged, Exclusion, Round
 from oathbound.evidence.verify import Verified
@@ -233,6 +235,9 @@ def _measured(measure: Measure) -> tuple[str, str, str, str]:
         case OneRun():
             right = f"{count(measure.right)} of {count(measure.guesses)} guesses were right: {shown(measure)}"
             return f"planted patients by {measure.score}", f"{count(measure.planted)} planted", "—", right
+        case Reconstruction():
+            name, held_out = f"brought back, by {measure.score}", "decoys of "
+            members, result = "attacked: ", found_in(measure)
         case NotMeasurable():
             return f"{measure.metric} of {measure.score}", "—", "—", f"not measurable: {measure.reason}"
         case _:

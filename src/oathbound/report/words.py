@@ -71,6 +71,7 @@ QUESTIONS: Final = {
     "embedding-probe": "Does the model's inner representation tell more of the secrets of its own patients?",
     "attribute-inference": "Does the model give away a withheld attribute of the patients it was trained on?",
     "canary": "Does the training keep what it promises, when invented patients are planted?",
+    "gradient-reconstruction": "Can a patient's scan or signal be brought back from what training sends?",
     "membership": "Can somebody tell whose records the model was trained on?",
     "sensitive-disclosure": "Does the model give away sensitive facts of the patients it was trained on?",
     "rare-subgroup": "Is a small group of patients exposed more than the average shows?",
@@ -112,6 +113,17 @@ METRICS: Final = {
         "patients it never saw. At 0 it treats both alike, on average.",
         "For patients it was trained on, the model writes a sensitive code {low} to {high} percentage points "
         "more often than for like patients it never saw. The gate is at {gate}; treating both alike gives 0.",
+        Decimal(0),
+    ),
+    "reconstruction": Metric(
+        "patients found by a reconstruction, above chance",
+        "For what share of patients an attacker who sees what a training step opens brings back an image "
+        "that is more like the patient's own than like others', less what guessing finds. At 0 the attacker "
+        "is guessing. The same attack is first tried on one patient's bare gradient, and counts only "
+        "where it works there.",
+        "In what a training step opens, the attack brings back an image that is most like the patient's own "
+        "{low} to {high} percentage points more often than guessing would. The gate is at {gate}; guessing "
+        "gives 0.",
         Decimal(0),
     ),
 }

@@ -29,6 +29,7 @@ from oathbound.workflow.notary import Consortium, check_clock, standing, state, 
 from oathbound.workflow.records import source_of
 from oathbound.workflow.rounds import gather_audit
 from oathbound.workflow.sibling import Siblings
+from oathbound.workflow.updates import Updates
 from oathbound.workflow.watch import AuditWatch, Watch, unwatched
 
 
@@ -88,6 +89,7 @@ def audit_site(
                         brought=brought,
                         refers_to=_refers_to(policy),
                         siblings=Siblings(policy, name),
+                        updates=Updates(policy),
                         on_test=told.begin,
                     )
                     _keep(kept, _found(findings, policy, run=run, nonce=nonce))

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="training is an extra")
 
 from oathbound.core.gates import Verdict
+from oathbound.core.pooling import controlled
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import verify
 from oathbound.workflow.demo import demo
@@ -45,7 +46,18 @@ def test_the_chain_runs_on_scans(tmp_path):
         missing = [each for admission in verified.admissions for each in admission.missing]
         assert [each.code for each in missing] == ["recording of a class that is listed"] * 3
         assert any(each.patients != 0 for each in missing), "some nodules are indeterminate"
-        assert {found.finding.test for found in verified.findings} == {"membership"}
+    assert {found.finding.test for found in plain.findings} == {"membership"}
+    brought = [
+        measure
+        for found in private.findings
+        if found.finding.test == "gradient-reconstruction"
+        for measure in found.finding.outcome.measures
+    ]
+    assert len(brought) == 3
+    assert all(map(controlled, brought)), "most outlines come back from a bare gradient"
+    assert all(measure.noised < measure.bare for measure in brought)
+    (claim,) = (each for each in private.judgement.claims if each.test == "gradient-reconstruction")
+    assert claim.state is Verdict.PASS
     refused = next(stage.said for stage in stages if stage.verb == "release")
     assert refused.startswith("refused: membership AUC of loss")
     page = (folder / "plain.html").read_text()

@@ -182,6 +182,18 @@ def test_a_classifier_says_no_codes_that_could_be_sensitive():
         policy(model=ROWS, vocabulary=None, features=FEATURES, audit=AUDIT | {"sensitive": SENSITIVE})
 
 
+def test_what_is_reconstructed_is_recordings_and_from_sums_of_gradients():
+    attacked = AUDIT | {"reconstruction": {"targets": 100, "decoys": 19}}
+    with pytest.raises(WrongInput, match="is for models of recordings"):
+        policy(audit=attacked)
+    scans = NOTHING | {"recordings": RECORDINGS, "model": SCAN_NET, "audit": attacked}
+    assert policy(**scans).audit.reconstruction.decoys == 19
+    training = local().plain()["training"]
+    free = {"privacy": "none", "budget": None, "min_sites": 2, "training": training}
+    with pytest.raises(WrongInput, match=r"leave it out with training\.local"):
+        policy(**scans, **free)
+
+
 def test_a_model_from_elsewhere_is_named_with_its_code():
     with pytest.raises(WrongInput, match="extensions names none"):
         policy(model={"name": "oracle", "options": {}, "seed": 1}, audit=AUDIT)
