@@ -5,10 +5,12 @@ import ipaddress
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
@@ -17,8 +19,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from oathbound.core.gates import Verdict
 from oathbound.data.recipes import Published
+from oathbound.evidence.trust import Trust
+from oathbound.evidence.verify import Verified, verify
 from oathbound.workflow.download import Network, https_alone
+from oathbound.workflow.watch import Watch, unwatched
+
+if TYPE_CHECKING:
+    from oathbound.workflow.demo import Stage
 
 type_of_answer = Callable[["Ask"], None]
 
@@ -141,3 +150,41 @@ def server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve
 @pytest.fixture
 def paused(certificate: Path) -> Paused:
     return Paused(ssl.create_default_context(cafile=certificate))
+
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def silent() -> Callable[[str], AbstractContextManager[Watch]]:
+    """A progress bar that shows nothing."""
+
+    @contextmanager
+    def bar(_title: str) -> Iterator[Watch]:
+        yield unwatched
+
+    return bar
+
+
+@pytest.fixture
+def demonstrated(
+    tmp_path: Path, silent: Callable[[str], AbstractContextManager[Watch]]
+) -> Callable[[str], tuple[Path, list["Stage"], Verified, Verified]]:
+    """Return a function that runs the demo of a cohort, in which a model that memorises is refused."""
+
+    def run(cohort: str) -> tuple[Path, list["Stage"], Verified, Verified]:
+        from oathbound.workflow.demo import demo  # noqa: PLC0415 - training is an extra
+
+        folder = tmp_path / "demo"
+        stages = list(demo(folder, cohort, now=NOW, bar=silent))
+        trust = Trust.load(folder / "trust.toml")
+        plain, private = (
+            verify((folder / f"{name}.oath").read_bytes(), trust, at=NOW) for name in ("plain", "private")
+        )
+        assert plain.judgement.verdict is Verdict.FAIL
+        assert private.judgement.verdict in {Verdict.PASS, Verdict.INCONCLUSIVE}
+        assert private.epsilon is not None
+        assert private.epsilon <= 3
+        return folder, stages, plain, private
+
+    return run

