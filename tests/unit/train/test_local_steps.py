@@ -241,6 +241,13 @@ def test_a_change_within_clip_is_not_refused_and_one_above_is():
                 local_change(model(), start(), sampler, agreed, agreed.local)
 
 
+def test_a_loss_that_is_too_large_to_send_is_not_sent():
+    rows = np.full((10, WIDTH + 1), 1e4, dtype=np.float32)
+    rows[:, -1] = 1  # and all its weights say 0: 5,000 nats
+    with pytest.raises(WrongInput, match="a loss above 1,024 nats"):
+        local_change(model(), start(), Drawn(rows), training(clip="1000000"), training().local)
+
+
 def test_the_greatest_shares_of_all_sites_do_not_wrap_around():
     the_plan = plan(training())
     greatest = Change(np.array([8.0, -8.0] * 3), MOST_LOSS)
