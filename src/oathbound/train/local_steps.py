@@ -11,7 +11,7 @@ that it gets; the coordinator makes a step of its own of the sites' mean change,
 The new weights of the first two are the mean of the sites', as published: a policy says `learning_rate = "1"`
 and `warmup = 0`, and nothing falls. Adam's rate is the plan's, as in every study.
 
-Nothing bounds what a patient adds.
+Nothing bounds what a patient adds. `spec/training.md`, "Local steps", numbers the steps.
 """
 
 from dataclasses import dataclass
@@ -57,12 +57,13 @@ def local_change(
     expected = float(training.sampling_rate) * max(sampler.size, 1)  # without members all sums are zero
     rate, proximal, clip = float(local.learning_rate), float(local.proximal or 0), float(training.clip)
     change, losses = np.zeros(len(start)), 0.0
-    for _ in range(local.steps):
+    for _ in range(local.steps):  # 7
         load_flat(model, (start + change).astype(np.float32))
         gradient, loss = plain_sums(model, sampler.sample(training.sampling_rate))
         losses += loss / expected
         change = change - rate * (gradient / expected + proximal * change)
-        if not (np.abs(change) <= clip).all() or not losses <= MOST_LOSS * local.steps:  # so is no number
+        # 8; what is no number is not within a bound either
+        if not (np.abs(change) <= clip).all() or not losses <= MOST_LOSS * local.steps:
             raise WrongInput(
                 "the training diverged: local steps moved a weight by more than clip, or to a loss above "
                 f"{MOST_LOSS:,.0f} nats",
@@ -77,7 +78,7 @@ def to_ring(change: Change, members: int, plan: Plan) -> NDArray[np.int64]:
     They are in units of `clip`, 1 and `MOST_LOSS`, so none is above 1, and 1 is `plan.saturation`: the finest
     scale at which the sum of all sites cannot wrap around. `ring_norm` has no part in it.
     """
-    share = min(1.0, members / plan.training.members)  # a cohort may be above the plan by rounding
+    share = min(1.0, members / plan.training.members)  # 9; a cohort may be above the plan by rounding
     units = np.append(change.weights / float(plan.training.clip), (1.0, change.loss / MOST_LOSS))
     return np.rint(share * plan.saturation * units).astype(np.int64)
 
@@ -88,7 +89,7 @@ def mean_change(total: NDArray[np.int64], plan: Plan) -> Change:
     `ProtocolRefused` for a sum that is none of such shares: a mean is within the bounds of what it is of.
     """
     weight = int(total[-2])
-    if weight <= 0 or int(np.abs(total).max()) > weight + len(plan.sites):  # each share is rounded
+    if weight <= 0 or int(np.abs(total).max()) > weight + len(plan.sites):  # 3; each share is rounded
         raise ProtocolRefused("a sum that is not of shares of local steps", hint="a site sent something else")
     units = total / weight
     return Change(units[:-2] * float(plan.training.clip), float(units[-1]) * MOST_LOSS)
