@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="training is an extra")
 from oathbound.core.finding import OneRun
 from oathbound.core.gates import BROKEN, Verdict
 from oathbound.evidence.verify import verify
-from oathbound.workflow import sibling
+from oathbound.workflow import init, sibling
 from oathbound.workflow.admit import admit_site
 from oathbound.workflow.audit import audit_site
 from oathbound.workflow.folders import StudyFolder
@@ -44,6 +44,12 @@ class Forgotten:
 
     def sample(self, n):
         return np.zeros(n, dtype=np.int64)
+
+
+@pytest.fixture(autouse=True)
+def few_patients(monkeypatch):
+    """As many as are audited: what is planted is what is measured."""
+    monkeypatch.setattr(init, "INVENTED_PATIENTS", 150)
 
 
 def trained(folder: Path, **changed: str) -> StudyFolder:
