@@ -17,6 +17,7 @@ TEXTS: Final = (
     "1_0", "0000-00-00", "9999-12-31", "2024-02-30", "2024-01-01T24:00:00Z", "2024-01-01T00:00:00+99:99",
     "0001-01-01T00:00:00+14:00",
     "pass", "fail", "membership", "auc", "excess", "not-measurable", "unbounded", "sampled-gaussian",
+    "banded-toeplitz",
 )  # fmt: skip
 TOKENS: Final = (
     b"{", b"}", b"[", b"]", b'"', b":", b",", b"null", b"true", b"false", b"1e999", b"-", b"\\u0000",

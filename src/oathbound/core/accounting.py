@@ -7,6 +7,7 @@ Sources: Mironov, Talwar, Zhang 2019 (arXiv:1908.10530); Canonne, Kamath, Steink
 Balle et al. 2020 (arXiv:1905.09982).
 """
 
+from collections.abc import Sequence
 from decimal import (
     ROUND_CEILING,
     ROUND_HALF_EVEN,
@@ -23,7 +24,7 @@ from operator import mul
 from typing import Final
 
 from oathbound.core.errors import WrongInput
-from oathbound.core.event import SampledGaussian
+from oathbound.core.event import Bounded, SampledGaussian
 
 ORDERS: Final = range(2, 65)
 """The orders of the Rényi divergence: all from 2 to 64."""
@@ -54,7 +55,7 @@ _FOUR: Final = Decimal("0.0001")
 _SIX: Final = Decimal("0.000001")
 
 
-def epsilon(event: SampledGaussian, delta: Decimal) -> Decimal:
+def epsilon(event: Bounded, delta: Decimal) -> Decimal:
     """Return the epsilon of `event` at `delta`, rounded up to four decimals; 0 without attempts.
 
     `WrongInput` unless 0 < delta < 1, and if the noise is too weak or inexact for a meaningful epsilon.
@@ -64,8 +65,19 @@ def epsilon(event: SampledGaussian, delta: Decimal) -> Decimal:
         return Decimal(0)
     with localcontext(_arithmetic()):
         variance = event.honest_shares * event.share_sigma * event.share_sigma - ROUNDING_VARIANCE
-        noise = variance.sqrt() / event.ring_norm
-        bound = _bound(noise, event.sampling_rate, event.attempts, delta, event.sites_per_patient)
+        if isinstance(event, SampledGaussian):
+            square, rate, uses = 1, event.sampling_rate, event.attempts
+        else:  # each patient is used in every b-th attempt, for certain, and is then in b sums
+            square, rate = square_norm(event.coefficients), Decimal(1)
+            uses = -(-event.attempts // len(event.coefficients))
+        bound = _bound(
+            (variance / square).sqrt() / event.ring_norm,
+            rate=rate,
+            uses=uses,
+            sites=event.sites_per_patient,
+            attempts=event.attempts,
+            delta=delta,
+        )
         distance = event.tail * event.dimension * event.shares * event.attempts
         if distance > 0 and distance * (1 + bound.exp()) > SAMPLER_SHARE * delta:
             raise WrongInput(
@@ -95,7 +107,14 @@ def noise_multiplier_for(
         low, high = int(least), int(GREATEST_NOISE / _FOUR) + 1
         while low < high:
             middle = (low + high) // 2
-            bound = _bound(middle * _FOUR, sampling_rate, attempts, delta, sites_per_patient)
+            bound = _bound(
+                middle * _FOUR,
+                rate=sampling_rate,
+                uses=attempts,
+                sites=sites_per_patient,
+                attempts=attempts,
+                delta=delta,
+            )
             low, high = (
                 (low, middle) if bound.quantize(_FOUR, ROUND_CEILING) <= epsilon else (middle + 1, high)
             )
@@ -108,11 +127,19 @@ def noise_multiplier_for(
     return noise
 
 
-def share_sigma(*, noise_multiplier: Decimal, ring_norm: int, honest_shares: int) -> Decimal:
+def square_norm(coefficients: Sequence[int]) -> int:
+    """Return the square of the norm of all that a vector of norm 1 adds, times a coefficient each time."""
+    return sum(each * each for each in coefficients)
+
+
+def share_sigma(
+    *, noise_multiplier: Decimal, ring_norm: int, honest_shares: int, coefficients: Sequence[int] = (1,)
+) -> Decimal:
     """Return the least parameter of each noise share, rounded up to six decimals, at least 8 ring units.
 
-    The sum of `honest_shares` shares then protects a vector of norm `ring_norm` as a Gaussian of deviation
-    `noise_multiplier * ring_norm` does.
+    The sum of `honest_shares` shares then protects a vector of norm `ring_norm`, which is in as many sums as
+    there are `coefficients`, times one of them in each, as a Gaussian of deviation `noise_multiplier` times
+    the norm of all of that does.
     """
     if noise_multiplier <= 0 or ring_norm <= 0 or honest_shares <= 0:
         raise WrongInput(
@@ -120,7 +147,8 @@ def share_sigma(*, noise_multiplier: Decimal, ring_norm: int, honest_shares: int
         )
     with localcontext(_arithmetic()):
         deviation = noise_multiplier * ring_norm
-        sigma = ((deviation * deviation + ROUNDING_VARIANCE) / honest_shares).sqrt()
+        needed = deviation * deviation * square_norm(coefficients)
+        sigma = ((needed + ROUNDING_VARIANCE) / honest_shares).sqrt()
         return max(sigma.quantize(_SIX, ROUND_CEILING), LEAST_SHARE_SIGMA)
 
 
@@ -145,10 +173,11 @@ def _check_delta(delta: Decimal) -> None:
         )
 
 
-def _bound(noise: Decimal, rate: Decimal, attempts: int, delta: Decimal, sites: int) -> Decimal:
-    """Return an epsilon of `attempts` attempts with exact noise, steps 2 to 6 of the spec.
+def _bound(noise: Decimal, *, rate: Decimal, uses: int, sites: int, attempts: int, delta: Decimal) -> Decimal:
+    """Return an epsilon of `attempts` attempts with exact noise, steps 2 to 5 of the spec.
 
-    The noise is split in `sites` parts, one for each site that has the patient.
+    In `uses` of them each patient may be, with chance `rate`. The noise is split in `sites` parts, one for
+    each site that has the patient.
     """
     part = noise / Decimal(sites).sqrt()
     if part < LEAST_NOISE:
@@ -159,7 +188,7 @@ def _bound(noise: Decimal, rate: Decimal, attempts: int, delta: Decimal, sites: 
         )
     kept = (1 - SAMPLER_SHARE) * delta * (-ETA * attempts).exp()
     converted = min(
-        attempts * sites * divergence + (1 - 1 / Decimal(order)).ln() - (kept * order).ln() / (order - 1)
+        uses * sites * divergence + (1 - 1 / Decimal(order)).ln() - (kept * order).ln() / (order - 1)
         for order, divergence in zip(ORDERS, _divergences(part, rate), strict=True)
     )
     return max(converted, Decimal(0)) + 2 * ETA * attempts + _SLACK

@@ -19,9 +19,8 @@ from itertools import accumulate
 from typing import Final, Self
 
 from oathbound.core import accounting
-from oathbound.core.accounting import SAMPLER_TAIL
-from oathbound.core.event import SampledGaussian
 from oathbound.core.finding import OneRun
+from oathbound.core.planned import planned_event, planned_sigma
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Policy
 
@@ -58,18 +57,13 @@ class Accounted:
         if budget is None:
             return None
         honest = policy.min_sites - policy.colluding
-        event = SampledGaussian(
-            mechanism="sampled-gaussian",
-            sampling_rate=training.sampling_rate,
-            ring_norm=training.ring_norm,
-            share_sigma=accounting.share_sigma(
-                noise_multiplier=budget.noise_multiplier, ring_norm=training.ring_norm, honest_shares=honest
-            ),
+        event = planned_event(
+            training,
+            budget.model_copy(update={"sites_per_patient": 1}),
+            share_sigma=planned_sigma(training, budget, honest),
             honest_shares=honest,
             shares=honest,
             dimension=policy.weights or 1,
-            tail=SAMPLER_TAIL,
-            sites_per_patient=1,
             attempts=training.steps,
         )
         return cls(accounting.epsilon(event, budget.delta), budget.delta)

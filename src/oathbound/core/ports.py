@@ -24,6 +24,30 @@ class PatientSampler(Protocol):
         ...
 
 
+class GroupSampler(Protocol):
+    """The members of one site's cohort, each in one group for the whole study, chosen without its record."""
+
+    def group(self, number: int) -> "np.ndarray":
+        """Return what the model sees of the members of group `number`, from 0, one row each."""
+        ...
+
+
+class PastSums(Protocol):
+    """A site's own sums of one study's last steps, durable, and as private as records."""
+
+    def steps(self) -> tuple[int, ...]:
+        """Return the steps whose sums are kept."""
+        ...
+
+    def sums(self) -> dict[int, bytes]:
+        """Return the sums that are kept, by step."""
+        ...
+
+    def keep(self, step: int, total: bytes, *, most: int) -> None:
+        """Keep the sum of `step`, and of the others those of the `most` newest steps with it, durably."""
+        ...
+
+
 class Ledger(Protocol):
     """The durable account of the attempts that one study has charged to its members at one site."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.bands import MOST_BANDS
 from oathbound.core.canonical import digest_of
 from oathbound.core.local_training import LocalTraining
 from oathbound.core.record import Digest, Exact, Name, Record, Text
@@ -166,6 +167,14 @@ class Training(Record):
             "sum of gradients."
         ),
     )
+    bands: Annotated[int, Field(ge=2, le=MOST_BANDS)] | None = Field(
+        default=None,
+        description=(
+            "For sites that cannot prove that they sample at random (DP-FTRL): members are in so many fixed "
+            "groups, which take turns, and noise is correlated over so many steps. sampling_rate is then "
+            "1 / bands, attempts is steps, and a step that is lost ends the study."
+        ),
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -176,6 +185,10 @@ class Training(Record):
                 f'{self.local.algorithm} takes the mean of the sites: learning_rate must be "1", warmup 0; '
                 "the sites' own rate is local.learning_rate"
             )
+        if self.bands is not None and self.bands * self.sampling_rate != 1:
+            raise ValueError("sampling_rate must be exactly 1 / bands, such as 0.05 for 20 bands")
+        if self.bands is not None and self.attempts != self.steps:
+            raise ValueError("with bands attempts must be steps: no step can be tried twice")
         return self
 
 
@@ -338,6 +351,8 @@ class Policy(Record):
                 f"min_sites must be at least {needed} for {len(self.sites)} sites of which {self.colluding} "
                 "may collude, or two sums of one step could be opened: raise it, or lower colluding"
             )
+        if self.training.bands is not None and (self.budget is None or self.min_sites < len(self.sites)):
+            raise ValueError("training.bands needs [policy.budget], and min_sites to be all sites")
         if self.privacy == "none" and self.min_sites < len(self.sites):
             raise ValueError(
                 "without noise min_sites must be all sites: two sums that differ by one site show its vector"

@@ -22,9 +22,10 @@ from oathbound.evidence.cohort_proof import (
     node_hash,
 )
 
-__all__ = ["KEY_BYTES", "cohort_leaf", "cohort_proof", "cohort_root", "window_position"]
+__all__ = ["KEY_BYTES", "cohort_leaf", "cohort_proof", "cohort_root", "group_of", "window_position"]
 
 _WINDOW: Final = b"oathbound/window/v1"
+_GROUP: Final = b"oathbound/group/v1"
 
 
 def cohort_root(leaves: Iterable[bytes]) -> bytes:
@@ -89,3 +90,12 @@ def _subtree(leaves: Sequence[int], low: int, high: int, prefix: int, depth: int
 def window_position(key: bytes) -> int:
     """Return the patient's fixed place on the line from 0 to 2^64: 64 bits of SHA-256(tag, k_patient)."""
     return int.from_bytes(hashlib.sha256(_WINDOW + key).digest()[:8], "big")
+
+
+def group_of(key: bytes, policy_digest: str, groups: int) -> int:
+    """Return the patient's group in a study: SHA-256(tag, policy, k_patient) mod `groups`.
+
+    It depends on nothing that is in a record, and on nobody else; who has no key cannot tell it.
+    """
+    hashed = hashlib.sha256(_GROUP + policy_digest.encode() + key).digest()
+    return int.from_bytes(hashed, "big") % groups

@@ -17,7 +17,7 @@ from oathbound.core.errors import Unavailable, WrongInput
 from oathbound.data.commitment import KEY_BYTES
 
 APPLICATION_ID: Final = 0x6F617468
-VERSION: Final = 2
+VERSION: Final = 3
 
 _BUSY_MS: Final = 5000
 _MODE: Final = 0o600
@@ -101,6 +101,20 @@ withdrawal, and dated after it.
 """
 
 
+_SINCE_VERSION_2: Final = """
+CREATE TABLE past (
+    study TEXT NOT NULL REFERENCES reservation,
+    step INTEGER NOT NULL CHECK (step > 0),
+    total BLOB NOT NULL,
+    PRIMARY KEY (study, step)
+) STRICT;
+"""
+"""The site's own sums of the last steps of a study with bands: without noise, so as private as records."""
+
+_CHANGES: Final = (_SCHEMA, _SINCE_VERSION_1, _SINCE_VERSION_2)
+"""What makes each version of the one before."""
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """Open the file, or make it (mode 0600); `WrongInput` for another file, or one others may read."""
     try:
@@ -125,6 +139,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted was a patient's
     # On macOS an fsync does not reach the disk; elsewhere these change nothing.
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
@@ -134,10 +149,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if (application, version, tables) == (0, 0, 0):
-            _upgrade(connection, _SCHEMA, _SINCE_VERSION_1)
-        elif (application, version) == (APPLICATION_ID, 1):
-            _upgrade(connection, _SINCE_VERSION_1)
+        if (application, version, tables) == (0, 0, 0) or (
+            application == APPLICATION_ID and 0 < version < VERSION
+        ):
+            _upgrade(connection, *_CHANGES[version:])
         elif application != APPLICATION_ID:
             raise WrongInput(f"{path.name} is another program's database", hint="give the site its own file")
         elif version != VERSION:

@@ -357,6 +357,7 @@ class SiteStore:
         """Return what the study has charged, and never charge it again: the site is about to state it."""
         with self._writing() as connection:
             connection.execute("INSERT OR IGNORE INTO stated VALUES (?)", (study,))
+            connection.execute("DELETE FROM past WHERE study = ?", (study,))
             return self._charged(study)
 
     def charged(self, study: str) -> Charges:
@@ -367,6 +368,32 @@ class SiteStore:
     def ledger(self, study: str, limit: int, *, use: str | None = None) -> "StudyLedger":
         """Return the study's account, for the trainer (`core.ports.Ledger`); `use` as in `charge`."""
         return StudyLedger(self, study, limit, use)
+
+    def past(self, study: str) -> "StudyPast":
+        """Return what the study's next steps need of its last ones (`core.ports.PastSums`)."""
+        return StudyPast(self, study)
+
+    def keep_sum(self, study: str, step: int, total: bytes, *, most: int) -> None:
+        """Keep the site's own sum of a step, durably, and of earlier steps those of the last `most` with it.
+
+        Raises `ProtocolRefused` where the study has stated what it charged.
+        """
+        with self._writing() as connection:
+            if connection.execute("SELECT 1 FROM stated WHERE study = ?", (study,)).fetchone():
+                raise ProtocolRefused("this study has stated what it charged", hint="its training has ended")
+            connection.execute("INSERT INTO past VALUES (?, ?, ?)", (study, step, total))
+            connection.execute("DELETE FROM past WHERE study = ? AND step <= ?", (study, step - most))
+
+    def sums(self, study: str) -> dict[int, bytes]:
+        """Return the site's own sums that are kept of a study, by step."""
+        with translated(self.path):
+            return dict(self._connection.execute("SELECT step, total FROM past WHERE study = ?", (study,)))
+
+    def sum_steps(self, study: str) -> tuple[int, ...]:
+        """Return the steps of which `sums` has the sum."""
+        with translated(self.path):
+            rows = self._connection.execute("SELECT step FROM past WHERE study = ? ORDER BY step", (study,))
+            return tuple(step for (step,) in rows)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -465,6 +492,26 @@ class StudyLedger:
     def highest(self) -> int:
         """Return the highest attempt ever charged, 0 if none."""
         return self.store.charged(self.study).highest
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPast:
+    """One study's last sums in a site's store."""
+
+    store: SiteStore
+    study: str
+
+    def steps(self) -> tuple[int, ...]:
+        """Return the steps whose sums are kept."""
+        return self.store.sum_steps(self.study)
+
+    def sums(self) -> dict[int, bytes]:
+        """Return the sums that are kept, by step."""
+        return self.store.sums(self.study)
+
+    def keep(self, step: int, total: bytes, *, most: int) -> None:
+        """Keep a sum: `SiteStore.keep_sum`."""
+        self.store.keep_sum(self.study, step, total, most=most)
 
 
 def _decimal(value: Fraction) -> Decimal:

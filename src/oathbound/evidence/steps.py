@@ -12,7 +12,7 @@ from oathbound.core import accounting
 from oathbound.core.canonical import digest, digest_of, from_canonical
 from oathbound.core.catalogue import battery_of, is_whole
 from oathbound.core.errors import NotAcceptable, WrongInput
-from oathbound.core.event import SampledGaussian
+from oathbound.core.event import Unbounded
 from oathbound.core.finding import (
     Auc,
     AucDifference,
@@ -26,6 +26,7 @@ from oathbound.core.finding import (
 from oathbound.core.gates import Attempted, Judgement, judge
 from oathbound.core.groups import OF_GROUPS, counts_fit
 from oathbound.core.one_run import Accounted
+from oathbound.core.planned import planned_event, planned_sigma
 from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.study import Policy, Training
 from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, CheckpointSeen
@@ -279,24 +280,23 @@ def _check_sums(segments: Sequence[TrainedWithSecureSum], policy: Policy) -> Non
 def epsilon_spent(charges: Sequence[Charged], policy: Policy) -> Decimal | None:
     """Return the largest epsilon that any site's members spent, or None where no bound holds."""
     if policy.budget is None:
-        if any(isinstance(charged.event, SampledGaussian) for charged in charges):
+        if not all(isinstance(charged.event, Unbounded) for charged in charges):
             raise NotAcceptable("a site charged a private event in a study without privacy")
         return None
     budget, plan = policy.budget, policy.training
     honest = policy.min_sites - policy.colluding
-    least = accounting.share_sigma(
-        noise_multiplier=budget.noise_multiplier, ring_norm=plan.ring_norm, honest_shares=honest
-    )
+    least = planned_sigma(plan, budget, honest)
     spent = []
     for charged in charges:
         event = charged.event
-        if not (
-            isinstance(event, SampledGaussian)
-            and (event.sampling_rate, event.ring_norm) == (plan.sampling_rate, plan.ring_norm)
-            and (event.honest_shares, event.shares) == (honest, len(policy.sites))
-            and (event.share_sigma, event.tail) == (least, accounting.SAMPLER_TAIL)
-            and event.sites_per_patient == budget.sites_per_patient
-            and policy.weights in {None, event.dimension}
+        if isinstance(event, Unbounded) or event != planned_event(
+            plan,
+            budget,
+            share_sigma=least,
+            honest_shares=honest,
+            shares=len(policy.sites),
+            dimension=policy.weights or event.dimension,
+            attempts=event.attempts,
         ):
             raise NotAcceptable(f"{charged.site} charged another mechanism than the policy's")
         try:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, assert_never
 
 from oathbound.core.catalogue import CATALOGUE, listed
-from oathbound.core.event import PrivacyEvent, Unbounded
+from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
 from oathbound.core.finding import (
     Auc,
     AucDifference,
@@ -162,10 +162,15 @@ def charged(charges: Iterable[Charged]) -> Table:
 def _mechanism(event: PrivacyEvent) -> str:
     if isinstance(event, Unbounded):
         return "none: no noise, no bound"
+    if isinstance(event, SampledGaussian):
+        drawn = f"each patient drawn with probability {decimal_text(event.sampling_rate)}"
+    else:
+        groups = len(event.coefficients)
+        drawn = f"each patient in one of {groups} fixed groups, noise correlated over {groups} steps"
     return (
-        f"each patient drawn with probability {decimal_text(event.sampling_rate)}, norm at most "
-        f"{count(event.ring_norm)}; noise of deviation {decimal_text(event.share_sigma)} from each of "
-        f"{event.shares} sites, of which {event.honest_shares} are relied on"
+        f"{drawn}, norm at most {count(event.ring_norm)}; noise of deviation "
+        f"{decimal_text(event.share_sigma)} from each of {event.shares} sites, of which "
+        f"{event.honest_shares} are relied on"
     )
 
 

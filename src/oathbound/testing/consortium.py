@@ -11,12 +11,12 @@ from decimal import Decimal
 from itertools import chain
 from typing import Any, Final, Self
 
-from oathbound.core import accounting
 from oathbound.core.canonical import canonical, digest
 from oathbound.core.catalogue import MEMBERSHIP_THREAT
-from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
+from oathbound.core.event import PrivacyEvent, Unbounded
 from oathbound.core.finding import Auc, Baseline, Finding, Measure, Measured, NotMeasurable, audit_seed
 from oathbound.core.gates import Verdict
+from oathbound.core.planned import planned_event, planned_sigma
 from oathbound.core.study import Policy
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.contents import BundledLog, Contents
@@ -240,23 +240,17 @@ class Consortium:
         if budget is None:
             return Unbounded(mechanism="unbounded", attempts=training.steps)
         honest = self.policy.min_sites - self.policy.colluding
-        facts: dict[str, Any] = {
-            "mechanism": "sampled-gaussian",
-            "sampling_rate": training.sampling_rate,
-            "ring_norm": training.ring_norm,
-            "share_sigma": accounting.share_sigma(
-                noise_multiplier=budget.noise_multiplier,
-                ring_norm=training.ring_norm,
-                honest_shares=honest,
-            ),
-            "honest_shares": honest,
-            "shares": len(self.sites),
-            "dimension": self.policy.weights,
-            "tail": accounting.SAMPLER_TAIL,
-            "sites_per_patient": budget.sites_per_patient,
-            "attempts": training.steps,
-        }
-        return SampledGaussian(**(facts | changes))
+        event = planned_event(
+            training,
+            budget,
+            share_sigma=planned_sigma(training, budget, honest),
+            honest_shares=honest,
+            shares=len(self.sites),
+            dimension=self.policy.weights or 1,
+            attempts=training.steps,
+        )
+        changed: PrivacyEvent = event.model_copy(update=changes)
+        return changed
 
     @property
     def run(self) -> str:

@@ -16,12 +16,14 @@ from oathbound.core.errors import ProtocolRefused, WrongInput
 from oathbound.core.record import Count, Digest, Name, Record
 from oathbound.hazmat.ring import decode
 from oathbound.train.adam import Adam
+from oathbound.train.ftrl import Solved
 from oathbound.train.local_steps import mean_change
 from oathbound.train.messages import Label, Step, frame, unframe, weight_bytes
 from oathbound.train.plan import Plan, attempts_used_up
 
 _SNAPSHOT: Final = b"oathbound/snapshot/v2\n"
 _WORD: Final = 4
+_SUM_WORD: Final = 8
 _VECTORS: Final = 3
 
 
@@ -56,6 +58,7 @@ class Descent:
         self._plan = plan
         self._run = run
         self._adam = Adam.at(weights)
+        self._solved = Solved.at_first(plan.coefficients, plan.dimension)
         self._step = 0
         self._attempt = 0
         self._summed = dict.fromkeys(plan.sites, 0)
@@ -128,7 +131,8 @@ class Descent:
         step, local = self._step + 1, self._plan.training.local
         rate = self._plan.learning_rate(step)
         if local is None:
-            gradient = (total / (self._plan.scale * self._plan.divisor)).astype(np.float32)
+            solved, self._solved = self._solved.solve(total)
+            gradient = (solved / (self._plan.scale * self._plan.divisor)).astype(np.float32)
             return self._adam.stepped(gradient, step=step, rate=rate), None
         mean = mean_change(total, self._plan)
         change = mean.weights.astype(np.float32)
@@ -142,7 +146,9 @@ class Descent:
 
     def snapshot(self) -> bytes:
         """Return the state after the last whole step, and the number of the last attempt begun."""
-        state = b"".join(weight_bytes(v) for v in (self._adam.weights, self._adam.first, self._adam.second))
+        vectors = (self._adam.weights, self._adam.first, self._adam.second)
+        sums = (each.astype("<f8").tobytes() for each in self._solved.sums)
+        state = b"".join((*map(weight_bytes, vectors), *sums))
         position = _Position(
             run=self._run,
             plan=self._plan.policy,
@@ -161,7 +167,7 @@ class Descent:
         damaged, or of another run or plan.
         """
         try:
-            header, state = unframe(_SNAPSHOT, snapshot, _VECTORS * _WORD * plan.dimension)
+            header, state = unframe(_SNAPSHOT, snapshot, _state_bytes(plan))
         except ProtocolRefused:
             raise WrongInput("the training's snapshot is damaged, or of another model") from None
         position = _Position.parse(header, what="the training's snapshot")
@@ -169,10 +175,18 @@ class Descent:
             raise WrongInput("the training's snapshot is damaged")
         if (position.run, position.plan) != (run, plan.policy) or position.step > plan.training.steps:
             raise WrongInput("the training's snapshot is of another run or plan")
-        weights, first, second = np.frombuffer(state, dtype="<f4").astype(np.float32).reshape(_VECTORS, -1)
+        vectors = np.frombuffer(state, dtype="<f4", count=_VECTORS * plan.dimension).astype(np.float32)
+        weights, first, second = vectors.reshape(_VECTORS, -1)
+        sums = np.frombuffer(state, dtype="<f8", offset=vectors.nbytes).astype(np.float64)
         descent = cls(plan=plan, run=run, weights=weights)
         descent._adam = Adam(weights, first, second)
+        descent._solved = Solved(plan.coefficients, tuple(sums.reshape(-1, plan.dimension)))
         descent._step = position.step
         descent._attempt = max(position.attempt, charged)
         descent._summed = dict(position.summed)
         return descent
+
+
+def _state_bytes(plan: Plan) -> int:
+    """Return how many bytes a snapshot's state has: three vectors, and the sums that later ones need."""
+    return plan.dimension * (_VECTORS * _WORD + (len(plan.coefficients) - 1) * _SUM_WORD)

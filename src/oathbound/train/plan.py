@@ -5,8 +5,10 @@ from decimal import Decimal
 from typing import Self
 
 from oathbound.core import accounting
+from oathbound.core.bands import coefficients
 from oathbound.core.errors import BudgetRefused
-from oathbound.core.event import SampledGaussian, Unbounded
+from oathbound.core.event import Bounded, Unbounded
+from oathbound.core.planned import planned_event, planned_sigma
 from oathbound.core.study import Budget, Policy, Training
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.ring import MODULUS, check_headroom
@@ -50,36 +52,29 @@ class Plan:
         if policy.budget is None:
             return plan
         honest = policy.min_sites - policy.colluding
-        share_sigma = accounting.share_sigma(
-            noise_multiplier=policy.budget.noise_multiplier,
-            ring_norm=policy.training.ring_norm,
-            honest_shares=honest,
-        )
+        share_sigma = planned_sigma(policy.training, policy.budget, honest)
         DiscreteGaussian(share_sigma)
         check_headroom(
             patients=plan.training.members,
             sampling_rate=plan.training.sampling_rate,
-            ring_norm=plan.training.ring_norm,
+            ring_norm=plan.training.ring_norm * sum(plan.coefficients),
             total_sigma=share_sigma * Decimal(len(sites)).sqrt(),
         )
         plan = replace(plan, privacy=Privacy(policy.budget, share_sigma, honest))
         plan.price()
         return plan
 
-    def event(self, attempts: int) -> SampledGaussian | Unbounded:
+    def event(self, attempts: int) -> Bounded | Unbounded:
         """Return what `attempts` charged attempts did to each member's privacy."""
         if self.privacy is None:
             return Unbounded(mechanism="unbounded", attempts=attempts)
-        return SampledGaussian(
-            mechanism="sampled-gaussian",
-            sampling_rate=self.training.sampling_rate,
-            ring_norm=self.training.ring_norm,
+        return planned_event(
+            self.training,
+            self.privacy.budget,
             share_sigma=self.privacy.share_sigma,
             honest_shares=self.privacy.honest_shares,
             shares=len(self.sites),
             dimension=self.dimension,
-            tail=DiscreteGaussian.tail,
-            sites_per_patient=self.privacy.budget.sites_per_patient,
             attempts=attempts,
         )
 
@@ -101,6 +96,11 @@ class Plan:
                 hint="raise noise_multiplier, or lower attempts or sampling_rate; every site must sign again",
             )
         return needed
+
+    @property
+    def coefficients(self) -> tuple[int, ...]:
+        """What a patient's vector is multiplied by, in this sum and those that follow it."""
+        return (1,) if self.training.bands is None else coefficients(self.training.bands)
 
     @property
     def words(self) -> int:
@@ -132,6 +132,13 @@ class Plan:
 def attempts_used_up(plan: Plan) -> BudgetRefused:
     """Return the error that says that the plan has no attempt left."""
     attempts = plan.training.attempts
+    if plan.training.bands is not None:
+        return BudgetRefused(
+            "a step was lost, and with bands none is tried again: this training is void",
+            needed=str(attempts + 1),
+            allowed=str(attempts),
+            hint="what was charged stays charged; a new study, signed by every site, can begin anew",
+        )
     return BudgetRefused(
         f"of all {attempts} attempts of the plan too few are left",
         needed=str(plan.epsilon(attempts + 1) or "unbounded"),

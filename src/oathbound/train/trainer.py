@@ -15,6 +15,7 @@ from oathbound.core.ports import Ledger, PatientSampler
 from oathbound.hazmat.ring import encode
 from oathbound.models.model import Model, Rows, load_flat
 from oathbound.train.clip import clipped_sum, unclipped_sum
+from oathbound.train.ftrl import Turns
 from oathbound.train.local_steps import local_change, to_ring
 from oathbound.train.messages import Step
 from oathbound.train.plan import Plan, attempts_used_up
@@ -41,7 +42,8 @@ Checked = NewType("Checked", Step)
 class Trainer:
     """One site in one round of a run, whose last step is `last_step`: after it consents are read again.
 
-    `noise` is there if and only if the plan has a budget, and has the plan's parameter; else `WrongInput`.
+    `noise` is there if and only if the plan has a budget, and has the plan's parameter; patients take turns
+    if and only if the plan has bands, with its coefficients; else `WrongInput`.
     It keeps no state of its own: what it may never do twice, its ledger remembers.
     """
 
@@ -50,7 +52,7 @@ class Trainer:
     plan: Plan
     last_step: int
     model: Model
-    sampler: PatientSampler
+    sampler: PatientSampler | Turns
     ledger: Ledger
     noise: Noise | None
 
@@ -58,6 +60,9 @@ class Trainer:
         planned = self.plan.privacy.share_sigma if self.plan.privacy else None
         if self.site not in self.plan.sites or (self.noise.sigma if self.noise else None) != planned:
             raise WrongInput("a trainer's site and noise must be those of the plan")
+        turns = self.sampler.coefficients if isinstance(self.sampler, Turns) else (1,)
+        if turns != self.plan.coefficients:
+            raise WrongInput("a trainer's turns must be those of the plan")
 
     def check(self, step: Step) -> Checked:
         """Return the step, unless this site must not compute it; nothing is charged.
@@ -81,6 +86,8 @@ class Trainer:
         # so a plan's attempts cannot be spent on a few steps, whose rounds' consents are then read too seldom
         if label.attempt - label.step > training.attempts - training.steps:
             raise attempts_used_up(self.plan)
+        if isinstance(self.sampler, Turns):
+            self.sampler.check(label.step)
         return Checked(step)
 
     def share(self, step: Checked) -> NDArray[np.uint32]:
@@ -91,14 +98,19 @@ class Trainer:
         """
         self.ledger.charge(step.label.attempt)  # 6
         training = self.plan.training
-        if training.local:
+        if training.local and not isinstance(self.sampler, Turns):  # a policy has one of the two at most
             change = local_change(self.model, step.weights, self.sampler, training, training.local)  # 7, 8
             return encode(to_ring(change, self.sampler.size, self.plan))
         load_flat(self.model, step.weights)
-        total = self._sum(self.sampler.sample(training.sampling_rate))  # 7, 8
+        total = self._vector(step.label.step)  # 7, 8
         if self.noise is not None:
             total += self.noise.sample(self.plan.dimension)  # 9
         return encode(total)
+
+    def _vector(self, step: int) -> NDArray[np.int64]:
+        if isinstance(self.sampler, Turns):
+            return self.sampler.correlated(step, self._sum(self.sampler.members(step)))
+        return self._sum(self.sampler.sample(self.plan.training.sampling_rate))
 
     def _sum(self, rows: Rows) -> NDArray[np.int64]:
         if self.noise is None:

@@ -26,14 +26,16 @@ from oathbound.core.patient import Patient
 from oathbound.core.shape import Seen
 from oathbound.core.study import Policy
 from oathbound.hazmat.gaussian import DiscreteGaussian
+from oathbound.hazmat.random import random_words
 from oathbound.hazmat.ring import check_headroom
 from oathbound.models.family import Family
 from oathbound.models.model import Rows, flat, load_flat
 from oathbound.train.descent import Descent
+from oathbound.train.ftrl import Turns
 from oathbound.train.plan import Plan
 from oathbound.train.trainer import Trainer
 from oathbound.workflow.families import family_of
-from oathbound.workflow.site import Members
+from oathbound.workflow.members import Groups, Members
 
 _RUN = digest(b"oathbound/sibling")
 """In the place of the checkpoint that a training starts from."""
@@ -101,6 +103,26 @@ class _Uncharged:
         return self._highest
 
 
+class _Unkept:
+    """The sums of the last steps, in memory alone."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, bytes] = {}
+
+    def steps(self) -> tuple[int, ...]:
+        """Return the steps of which there is the sum."""
+        return tuple(self._sums)
+
+    def sums(self) -> dict[int, bytes]:
+        """Return the sums, by step."""
+        return self._sums
+
+    def keep(self, step: int, total: bytes, *, most: int) -> None:
+        """Take a sum, and forget those before the last `most`."""
+        self._sums[step] = total
+        self._sums.pop(step - most, None)
+
+
 def _plan_of(policy: Policy, site: str, dimension: int, people: int) -> Plan:
     """Return the study's plan with as many sites as the accounting relies on, this one first."""
     plan = Plan.of(policy, dimension)
@@ -111,10 +133,19 @@ def _plan_of(policy: Policy, site: str, dimension: int, people: int) -> Plan:
     check_headroom(
         patients=people,
         sampling_rate=plan.training.sampling_rate,
-        ring_norm=plan.training.ring_norm,
+        ring_norm=plan.training.ring_norm * sum(plan.coefficients),
         total_sigma=plan.privacy.share_sigma * Decimal(len(sites)).sqrt(),
     )
     return replace(plan, sites=sites)
+
+
+def _sampler(plan: Plan, rows: Rows) -> Members | Turns:
+    """Return who is in which step: by coins, or, with bands, by turns, each in a group drawn alone."""
+    everybody = np.arange(len(rows))
+    if plan.training.bands is None:
+        return Members(rows, everybody)
+    numbers = (random_words(len(rows)) % np.uint64(plan.training.bands)).astype(np.int64)
+    return Turns(Groups(rows, everybody, numbers), _Unkept(), plan.coefficients)
 
 
 def _trainer(name: str, plan: Plan, family: Family, rows: Rows) -> Trainer:
@@ -124,7 +155,7 @@ def _trainer(name: str, plan: Plan, family: Family, rows: Rows) -> Trainer:
         plan=plan,
         last_step=plan.training.steps,
         model=family.model,
-        sampler=Members(rows, np.arange(len(rows))),
+        sampler=_sampler(plan, rows),
         ledger=_Uncharged(),
         noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
     )

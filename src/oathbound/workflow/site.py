@@ -8,13 +8,12 @@ within its own budget. `spec/sites.md` numbers what is checked.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oathbound.core.errors import ConsentRefused, NotAuthentic, ProtocolRefused, Refused
 from oathbound.core.study import Policy
+from oathbound.data.commitment import group_of
 from oathbound.data.store import SiteStore
 from oathbound.evidence.envelope import sign
 from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, origin
@@ -23,8 +22,8 @@ from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import decode, open_checkpoint, witnesses
 from oathbound.evidence.predicates import Admission, Charged, Oath, Round, TrainedWithSecureSum
 from oathbound.hazmat.gaussian import DiscreteGaussian
-from oathbound.hazmat.random import bernoulli
-from oathbound.models.model import Rows, flat
+from oathbound.models.model import flat
+from oathbound.train.ftrl import Turns
 from oathbound.train.messages import STEP_MAGIC
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan
@@ -45,6 +44,7 @@ from oathbound.workflow.asking import (
 )
 from oathbound.workflow.families import family_of
 from oathbound.workflow.folders import SiteFolder
+from oathbound.workflow.members import MemberRows, Members
 from oathbound.workflow.notary import Consortium, SiteWitness, said_by, stands, state, stated_by
 from oathbound.workflow.records import rows_of, source_of
 from oathbound.workflow.rounds import (
@@ -55,35 +55,6 @@ from oathbound.workflow.rounds import (
     members_of,
     round_label,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Members:
-    """What the model sees of one site's members, at their `places` among the `rows`: a `PatientSampler`."""
-
-    rows: Rows
-    places: NDArray[np.int64]
-
-    @property
-    def size(self) -> int:
-        """How many members there are."""
-        return len(self.places)
-
-    def sample(self, rate: Decimal) -> Rows:
-        """Return the rows of the members whose coin came up; no others are read."""
-        return self.rows[self.places[bernoulli(rate, len(self.places))]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What the model sees of a site's members, and whose each row is."""
-
-    subjects: NDArray[np.int64]
-    rows: Rows
-
-    def of(self, subjects: frozenset[int]) -> Members:
-        """Return some of them."""
-        return Members(self.rows, np.flatnonzero(np.isin(self.subjects, sorted(subjects))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +80,7 @@ class Site:
         self._made: Plan | None = None
         self._sworn = False
         self._start = b""  # the checkpoint that was verified last; it is shown again with most questions
-        self._read: _Rows | None = None
+        self._read: MemberRows | None = None
         self._opened: _Opened | None = None
 
     @classmethod
@@ -335,7 +306,7 @@ class Site:
             self._made = Plan.of(self._policy, flat(family_of(self._policy).model).size)
         return self._made
 
-    def _rows(self) -> _Rows:
+    def _rows(self) -> MemberRows:
         """Reserve the budget of the site's members, then read their records; once while the site is open."""
         if self._read is None:
             policy, store = self._policy, self._store()
@@ -354,8 +325,18 @@ class Site:
                 family_of(policy).encoder,
                 self._folder.path,
             )
-            self._read = _Rows(np.array(sorted(cohort.members), dtype=np.int64), rows)
+            self._read = MemberRows(np.array(sorted(cohort.members), dtype=np.int64), rows)
         return self._read
+
+    def _sampler(self, members: frozenset[int]) -> Members | Turns:
+        """Return who is in which step of a round: by coins, or, with bands, by turns."""
+        policy, bands = self._policy, self._policy.training.bands
+        if bands is None:
+            return self._rows().of(members)
+        keys = self._store().patient_keys(members)
+        groups = {subject: group_of(key, policy.digest, bands) for subject, key in keys.items()}
+        past = self._store().past(policy.study)
+        return Turns(self._rows().in_groups(groups), past, self._plan().coefficients)
 
     def _node(self, run: str, number: int, members: frozenset[int], last_step: int) -> Node:
         """Return the node of one round: the rows of whom it may use, its ledger, its noise and its keys."""
@@ -366,7 +347,7 @@ class Site:
             plan=plan,
             last_step=last_step,
             model=family_of(policy).model,
-            sampler=self._rows().of(members),
+            sampler=self._sampler(members),
             ledger=self._store().ledger(policy.study, policy.training.attempts, use=round_label(number)),
             noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
         )

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from oathbound.audit.target import Floats
+from oathbound.core.accounting import square_norm
 from oathbound.core.study import Policy
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.random import Words
@@ -58,10 +59,15 @@ class Updates:
         return found if np.isfinite(found).all() else np.zeros_like(found)
 
     def clipped(self, gradient: Floats) -> Floats:
-        """Return what a gradient adds to the sum of a study with a budget, in ring units: [d]."""
+        """Return what a gradient adds to the sum of a study with a budget, in ring units: [d].
+
+        With bands it is in several sums, times a coefficient in each; who knows the other groups' sums adds
+        these up in proportion, and sees it times the coefficients' norm in the noise of one.
+        """
         training = self._plan.training
         alone = gradient.astype(np.float32)[None]
-        return quantise(alone, clip=float(training.clip), ring_norm=training.ring_norm).astype(np.float64)
+        vector = quantise(alone, clip=float(training.clip), ring_norm=training.ring_norm)
+        return vector.astype(np.float64) * math.sqrt(square_norm(self._plan.coefficients))
 
     def noise(self, words: Words) -> Floats:
         """Return the noise of the shares that no attacker knows, in ring units: [d]."""

@@ -15,6 +15,7 @@ from oathbound.models.model import flat, load_flat
 from oathbound.models.transformer import build, loss
 from oathbound.train.coordinator import Coordinator
 from oathbound.train.descent import Descent
+from oathbound.train.ftrl import Turns
 from oathbound.train.node import Node
 from oathbound.train.plan import Plan, Privacy
 from oathbound.train.secure_sum.client import Client
@@ -107,6 +108,31 @@ def members(seed, patients=20):
     return rows
 
 
+@dataclass
+class InGroups:
+    """The same patients in groups, by their place: who is asked for in which step is known."""
+
+    tokens: np.ndarray
+    groups: int
+
+    def group(self, number):
+        return self.tokens[number :: self.groups]
+
+
+@dataclass
+class MemoryPast:
+    kept: dict[int, bytes] = field(default_factory=dict)
+
+    def steps(self):
+        return tuple(self.kept)
+
+    def sums(self):
+        return dict(self.kept)
+
+    def keep(self, step, total, *, most):
+        self.kept = {n: each for n, each in (self.kept | {step: total}).items() if n > step - most}
+
+
 # small matrices are slower on several threads, and much slower on a busy machine
 torch.set_num_threads(1)
 
@@ -161,6 +187,7 @@ class Consortium:
         self.noise = noise if private else lambda: None
         self.ledgers = {site: MemoryLedger() for site in self.sites}
         self.samplers = {site: Everybody(members(seed)) for seed, site in enumerate(self.sites)}
+        self.pasts = {site: MemoryPast() for site in self.sites}
         self.trainers = {site: self.trainer(site) for site in self.sites}
         self.nodes = {site: Lossy(self.node(site)) for site in self.sites}
 
@@ -171,11 +198,18 @@ class Consortium:
             "plan": self.plan,
             "last_step": self.plan.training.steps,
             "model": build(ARCHITECTURE, SIZE),
-            "sampler": self.samplers[site],
+            "sampler": self.sampler(site),
             "ledger": self.ledgers[site],
             "noise": self.noise(),
         }
         return Trainer(**{**parts, **changes})
+
+    def sampler(self, site):
+        bands = self.plan.training.bands
+        if bands is None:
+            return self.samplers[site]
+        groups = InGroups(self.samplers[site].tokens, bands)
+        return Turns(groups, self.pasts[site], self.plan.coefficients)
 
     def client(self, site):
         return Client(self.terms, site, SIGNERS[site])

@@ -29,7 +29,7 @@ from oathbound.models.tokenizer import Tokenizer
 from oathbound.train.descent import Descent
 from oathbound.train.local_steps import local_change, to_ring
 from oathbound.train.plan import Plan
-from oathbound.workflow.site import Members
+from oathbound.workflow.members import Members
 
 TOKENIZER = Tokenizer(Vocabulary(codes=("A", "B", "C"), edges={}, ages=(), gaps=()))
 SHAPE = EventTransformer(name="event-transformer", layers=1, width=8, heads=2, length=12, seed=1)

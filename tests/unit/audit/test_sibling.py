@@ -102,6 +102,20 @@ def test_the_records_move_the_weights_and_other_records_elsewhere():
     np.testing.assert_array_equal(likely[3], before)
 
 
+TURNS = {"bands": 5, "sampling_rate": "0.2", "steps": 15, "attempts": 15}
+
+
+@pytest.mark.usefixtures("silence")
+def test_people_take_turns_in_groups_of_their_own_where_the_policy_says_so():
+    study = policy(min_sites=3, training={**TRAINING, **TURNS})
+    siblings = Siblings(study, "north")
+    likely = [siblings.trained(PEOPLE).record_logprobs(PEOPLE) for _ in range(2)]
+    assert likely[0].mean() > siblings.untrained().record_logprobs(PEOPLE).mean()
+    assert not np.array_equal(likely[0], likely[1])  # the groups are drawn anew
+    # by its own code: after a whole number of turns everybody was in as many sums as everybody else
+    assert abs(likely[0].mean() - likely[1].mean()) < 0.1
+
+
 def test_its_noise_is_fresh():
     siblings = Siblings(policy(), "north")
     one, other = (siblings.trained(PEOPLE).record_logprobs(PEOPLE) for _ in range(2))

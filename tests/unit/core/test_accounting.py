@@ -34,6 +34,10 @@ def noise_of(it: SampledGaussian) -> float:
     return float((it.honest_shares * it.share_sigma**2 - 4).sqrt() / it.ring_norm)
 
 
+def bound(noise: Decimal, rate: Decimal, attempts: int) -> Decimal:
+    return accounting._bound(noise, rate=rate, uses=attempts, sites=1, attempts=attempts, delta=DELTA)
+
+
 CASES = [
     event(),
     event(sampling_rate=Decimal("0.1"), share_sigma=Decimal(30000), attempts=300),
@@ -52,7 +56,7 @@ def test_agrees_with_dp_accounting(it: SampledGaussian) -> None:
     accountant.compose(dp.PoissonSampledDpEvent(float(it.sampling_rate), gaussian), it.attempts)
     theirs = accountant.get_epsilon(0.99 * float(DELTA))
     with localcontext(prec=50):
-        ours = accounting._bound(Decimal(noise_of(it)), it.sampling_rate, it.attempts, DELTA, 1)
+        ours = bound(Decimal(noise_of(it)), it.sampling_rate, it.attempts)
     assert float(ours) == pytest.approx(theirs, rel=1e-6)
     assert theirs <= float(epsilon(it, DELTA)) <= theirs + 1.1e-4
 
@@ -149,7 +153,7 @@ def test_rounded_gaussian_is_the_sum_of_shares_up_to_eta() -> None:
 def test_every_attempt_pays_for_the_rounding() -> None:
     many = 2**53 - 1
     with localcontext(accounting._arithmetic()):
-        one, all_of_them = (accounting._bound(Decimal(1), Decimal("1e-40"), n, DELTA, 1) for n in (1, many))
+        one, all_of_them = (bound(Decimal(1), Decimal("1e-40"), n) for n in (1, many))
     assert all_of_them - one > 2 * accounting.ETA * (many - 1)
 
 
@@ -201,6 +205,11 @@ def test_digits_do_not_depend_on_the_callers_arithmetic() -> None:
     with localcontext(prec=4):
         assert epsilon(event(), DELTA) == Decimal("4.7855")
     assert epsilon(event(), DELTA) == Decimal("4.7855")
+
+
+@pytest.mark.parametrize(("sites", "digits"), [(1, "1.7375"), (2, "3.9803"), (3, "6.7856")])
+def test_vectors_for_several_sites(sites: int, digits: str) -> None:
+    assert epsilon(at(event(share_sigma=Decimal(24_000)), sites), DELTA) == Decimal(digits)
 
 
 @pytest.mark.parametrize(

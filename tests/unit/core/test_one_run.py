@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 
 from oathbound.core import accounting
+from oathbound.core.bands import coefficients
 from oathbound.core.catalogue import check_gates
 from oathbound.core.errors import WrongInput
-from oathbound.core.event import SampledGaussian
+from oathbound.core.event import BandedToeplitz, SampledGaussian
 from oathbound.core.finding import OneRun
 from oathbound.core.one_run import Accounted, delta_of, epsilon_at_least, most_likely, shown
 from oathbound.evidence.keys import Secret
@@ -115,6 +116,31 @@ def test_a_canary_is_accounted_at_one_site_wherever_people_may_be():
     budget = policy_for(SECRETS, **plan).budget.plain()
     everywhere = policy_for(SECRETS, **plan, budget={**budget, "sites_per_patient": 3})
     assert Accounted.of(everywhere) == Accounted.of(policy_for(SECRETS, **plan))
+
+
+def test_what_is_accounted_of_turns_is_so_many_turns():
+    training = policy_for(SECRETS).training.plain()
+    bands = {"bands": 10, "sampling_rate": "0.1", "steps": 20, "attempts": 20, "ring_norm": 1024}
+    policy = policy_for(SECRETS, training={**training, **bands}, min_sites=len(SECRETS) - 1)
+    honest = len(SECRETS) - 1
+    event = BandedToeplitz(
+        mechanism="banded-toeplitz",
+        coefficients=coefficients(10),
+        ring_norm=1024,
+        share_sigma=accounting.share_sigma(
+            noise_multiplier=Decimal("1.5"),
+            ring_norm=1024,
+            honest_shares=honest,
+            coefficients=coefficients(10),
+        ),
+        honest_shares=honest,
+        shares=honest,
+        dimension=policy.weights,
+        tail=accounting.SAMPLER_TAIL,
+        sites_per_patient=1,
+        attempts=20,
+    )
+    assert Accounted.of(policy).epsilon == accounting.epsilon(event, policy.budget.delta)
 
 
 def test_nothing_is_accounted_where_nothing_is_promised():

@@ -230,3 +230,41 @@ def test_no_two_sums_of_one_step_could_be_opened(sites, colluding, least):
     assert policy_for(secrets, min_sites=least, colluding=colluding).min_sites == least
     with pytest.raises(WrongInput, match=f"min_sites must be at least {least} for {sites} sites"):
         policy_for(secrets, min_sites=least - 1, colluding=colluding)
+
+
+BANDS = {"bands": 20, "sampling_rate": "0.05", "steps": 20, "attempts": 20}
+
+
+def banded(bands=BANDS, **changes):
+    return policy(training={**policy().training.plain(), **bands}, **changes)
+
+
+def test_a_policy_may_let_its_members_take_turns():
+    assert banded().training.bands == 20
+    assert "bands" not in policy().plain()["training"]
+    assert banded().digest != banded({**BANDS, "bands": 10, "sampling_rate": "0.1"}).digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampling_rate": "0.02"}, "must be exactly 1 / bands"),
+        ({"bands": 3, "sampling_rate": "0.333333"}, "must be exactly 1 / bands"),
+        ({"attempts": 21}, "no step can be tried twice"),
+        ({"bands": 1, "sampling_rate": "1"}, "greater than or equal to 2"),
+        ({"bands": 80, "sampling_rate": "0.0125"}, "less than or equal to 64"),
+    ],
+)
+def test_turns_need_their_rate_and_one_attempt_a_step(changes, said):
+    with pytest.raises(WrongInput, match=said):
+        banded({**BANDS, **changes})
+
+
+def test_turns_need_noise_and_every_site_in_every_sum():
+    with pytest.raises(WrongInput, match="bands needs"):
+        banded(privacy="none", budget=None)
+    three = [Secret.generate(name) for name in ("coordinator", "north", "east", "west")]
+    plain = {**policy().training.plain(), **BANDS}
+    assert policy_for(three, min_sites=3, training=plain).min_sites == 3
+    with pytest.raises(WrongInput, match="min_sites to be all sites"):
+        policy_for(three, min_sites=2, training=plain)

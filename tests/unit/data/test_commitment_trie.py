@@ -5,7 +5,7 @@ import time
 import pytest
 
 from oathbound.core.errors import WrongInput
-from oathbound.data.commitment import cohort_proof, cohort_root, window_position
+from oathbound.data.commitment import cohort_proof, cohort_root, group_of, window_position
 from oathbound.evidence.cohort_proof import MAX_PROOF_BYTES, Member, check, cohort_leaf
 
 
@@ -130,3 +130,17 @@ def test_twelve_thousand_leaves_take_well_under_a_second():
     start = time.perf_counter()
     cohort_root(leaves)
     assert time.perf_counter() - start < 1
+
+
+def test_groups_are_a_hash_of_the_key_in_one_study_and_even():
+    keys = [sha(bytes([n % 256, n // 256])) for n in range(8000)]
+    groups = [group_of(key, POLICY, 20) for key in keys]
+    assert groups[7] == int.from_bytes(sha(b"oathbound/group/v1", POLICY.encode(), keys[7]), "big") % 20
+    counts = [groups.count(number) for number in range(20)]
+    assert sum(counts) == 8000
+    assert sum((count - 400) ** 2 / 400 for count in counts) < 50  # chi-squared, 19 degrees: 1 in 7,000
+    other = [group_of(key, POLICY[:-1] + "0", 20) for key in keys]
+    assert 250 < sum(a == b for a, b in zip(groups, other, strict=True)) < 550
+
+
+POLICY = "sha256:" + "1" * 64

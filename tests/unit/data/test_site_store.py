@@ -255,6 +255,51 @@ def test_a_file_of_version_1_is_upgraded_and_forgets_no_charge(path):
         assert again.withdrawn(2, 1_900_000_000) is None
 
 
+def test_a_file_of_version_2_is_upgraded_and_keeps_sums(path):
+    with SiteStore.open(path) as store:
+        store._connection.execute("DROP TABLE past")
+        store._connection.execute("PRAGMA user_version = 2")
+    with SiteStore.open(path) as store:
+        planned(store, "a")
+        store.keep_sum("a", 1, b"sum", most=1)
+    with SiteStore.open(path) as again:
+        assert again.sums("a") == {1: b"sum"}
+
+
+def test_the_sums_of_the_last_steps_are_kept_until_the_charges_are_stated(path):
+    with SiteStore.open(path) as store:
+        for study in ("a", "b"):
+            planned(store, study)
+            store.keep_sum(study, 1, b"only", most=2)
+        past = store.past("a")
+        for step in range(2, 6):
+            past.keep(step, bytes([step]), most=2)
+    with SiteStore.open(path) as again:
+        assert again.past("a").steps() == (4, 5)
+        assert again.past("a").sums() == {4: b"\4", 5: b"\5"}
+        again.close_charges("a")
+        assert again.sums("a") == {}
+        assert again.sums("b") == {1: b"only"}
+        with pytest.raises(ProtocolRefused, match="has stated what it charged"):
+            again.past("a").keep(6, b"late", most=2)
+    assert b"only" in path.read_bytes()
+
+
+def test_a_sum_that_is_forgotten_is_not_left_in_the_file(path):
+    with SiteStore.open(path) as store:
+        planned(store, "a")
+        store.keep_sum("a", 1, b"a sum of patients " * 1000, most=1)
+    assert b"a sum of patients" in path.read_bytes()
+    with SiteStore.open(path) as store:
+        store.close_charges("a")
+    assert b"a sum of patients" not in path.read_bytes()
+
+
+def planned(store, study):
+    cohort(store, study, [1])
+    store.reserve(study, Decimal(1), Decimal("1e-6"), *LIMIT)
+
+
 def test_a_damaged_file_is_refused(path, agreeing):
     with SiteStore.open(path) as store:
         store.replace_consents(agreeing(subject) for subject in range(2000))

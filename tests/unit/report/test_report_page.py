@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from oathbound.core.bands import coefficients
 from oathbound.core.canonical import digest
+from oathbound.core.event import BandedToeplitz
 from oathbound.core.gates import Verdict
 from oathbound.evidence.verify import STEPS
 from oathbound.report.card import study_card
@@ -196,6 +198,20 @@ def test_the_page_says_at_how_many_sites_one_person_may_be(passed, sites, said):
     assert f"per patient of up to {sites} sites, add or remove one" in text
     assert f"with everything that up to {sites} sites hold of them" in text
     assert "nobody is a patient of two sites" not in text
+
+
+def test_the_page_says_that_patients_took_turns(passed):
+    event = passed.charges[0].event
+    turns = BandedToeplitz(
+        mechanism="banded-toeplitz",
+        coefficients=coefficients(20),
+        **event.model_dump(exclude={"mechanism", "sampling_rate"}),
+    )
+    charges = tuple(each.model_copy(update={"event": turns}) for each in passed.charges)
+    text = words(replace(passed, charges=charges))
+    assert "each patient in one of 20 fixed groups, noise correlated over 20 steps, norm at most" in text
+    assert "drawn with probability" not in text
+    assert "drawn with probability" in words(passed)
 
 
 def test_the_factor_is_an_upper_bound_and_is_withheld_when_it_says_nothing(passed):

@@ -5,7 +5,7 @@ import pytest
 
 from oathbound.core import accounting
 from oathbound.core.errors import BudgetRefused, WrongInput
-from oathbound.core.event import SampledGaussian, Unbounded
+from oathbound.core.event import BandedToeplitz, SampledGaussian, Unbounded
 from oathbound.core.study import Policy
 from oathbound.train.plan import Plan
 
@@ -127,6 +127,36 @@ def test_who_is_a_patient_of_several_sites_is_charged_for_each():
 def test_a_sum_that_could_wrap_around_is_refused():
     with pytest.raises(WrongInput, match="does not fit 32 bits"):
         Plan.of(policy(members=3_000_000), 1000)
+
+
+BANDS = {"bands": 20, "sampling_rate": "0.05", "attempts": 300, "ring_norm": 1024}
+
+
+def test_a_plan_with_bands_has_noise_for_all_that_a_patient_adds_in_a_block():
+    loud = {**BUDGET, "noise_multiplier": "8"}
+    plan = Plan.of(policy(budget=loud, **BANDS), 1000)
+    square = sum(c * c for c in plan.coefficients)
+    assert len(plan.coefficients) == 20
+    assert plan.privacy.share_sigma == accounting.share_sigma(
+        noise_multiplier=Decimal(8), ring_norm=1024, honest_shares=2, coefficients=plan.coefficients
+    )
+    assert 2 * plan.privacy.share_sigma**2 > 64 * 1024**2 * square
+    event = plan.event(300)
+    assert isinstance(event, BandedToeplitz)
+    assert event.coefficients == plan.coefficients
+    assert plan.price() == accounting.epsilon(event, Decimal("1e-6")) < 3
+    assert plan.divisor == 500
+    assert Plan.of(policy(), 1000).coefficients == (1,)
+
+
+def test_a_plan_with_bands_is_refused_where_its_sums_or_its_noise_do_not_fit():
+    with pytest.raises(WrongInput, match="does not fit 32 bits"):
+        Plan.of(policy(budget={**BUDGET, "noise_multiplier": "8"}, **BANDS, members=1_500_000), 1000)
+    Plan.of(policy(budget={**BUDGET, "noise_multiplier": "8"}, **BANDS, members=200_000), 1000)
+    with pytest.raises(WrongInput, match="noise parameter"):
+        Plan.of(policy(budget={**BUDGET, "noise_multiplier": "8"}, **{**BANDS, "ring_norm": 4096}), 1000)
+    with pytest.raises(BudgetRefused):
+        Plan.of(policy(budget={**BUDGET, "noise_multiplier": "2"}, **BANDS), 1000)
 
 
 def test_noise_out_of_the_samplers_range_is_refused():

@@ -9,6 +9,7 @@ from oathbound.audit.adapters.own import target_of
 from oathbound.audit.battery import run_battery
 from oathbound.audit.catalog import gradient_reconstruction
 from oathbound.audit.target import AuditedPatients
+from oathbound.core.bands import coefficients
 from oathbound.core.canonical import digest
 from oathbound.core.catalogue import battery_of, check_gates, is_whole
 from oathbound.core.errors import WrongInput
@@ -60,6 +61,21 @@ def test_clipped_gradients_are_those_of_the_private_sum_to_the_bit():
     each = [updates.clipped(updates.gradient(row)) for row in rows]
     assert (sum(each) == clipped_sum(updates.family.model, rows, clip=1.0, ring_norm=16384)).all()
     assert max(np.linalg.norm(vector) for vector in each) <= 16384
+
+
+def test_with_bands_a_gradient_is_seen_in_all_the_sums_that_it_is_in():
+    plain = policy().training.plain()
+    bands = {"bands": 10, "sampling_rate": "0.1", "attempts": 20, "ring_norm": 1024}
+    wide = policy().budget.plain() | {"epsilon": "20"}
+    updates = Updates(policy(training=plain | bands, budget=wide))
+    alone = Updates(policy(training=plain | {"ring_norm": 1024}))
+    (row,) = 100 * updates.family.encoder.encode_all(people(1))
+    seen = updates.clipped(updates.gradient(row))
+    norm = sum(c * c for c in coefficients(10)) ** 0.5
+    assert seen == pytest.approx(norm * alone.clipped(alone.gradient(row)))
+    # so the noise beside it is that of the budget
+    assert updates.spread / norm == pytest.approx(alone.spread, rel=0.001)
+    assert alone.spread == pytest.approx(1.5 * 1024, rel=0.01)
 
 
 def test_bare_gradients_are_those_of_the_sum_without_a_budget_but_for_rounding():

@@ -78,11 +78,12 @@ def _study(study: Path, form: Format) -> None:
     cost = price(policy)
     local = policy.training.local
     between = f" of {local.steps} local steps ({local.algorithm}), each" if local else ""
+    turns = f", in {policy.training.bands} groups that take turns" if policy.training.bands else ""
     lines = [
         f"policy   {policy.digest}",
         f"sites    {', '.join(site.name for site in policy.sites)}; at least {policy.min_sites} in every sum",
         f"model    {cost.weights:,} weights, {cost.tokens:,} {'tokens' if policy.vocabulary else 'inputs'}",
-        f"plan     {cost.steps} steps{between} of about {cost.expected_batch} patients",
+        f"plan     {cost.steps} steps{between} of about {cost.expected_batch} patients{turns}",
         f"rounds   of at most {policy.training.round_steps} steps; before each, consents are read again",
         f"privacy  {privacy_words(policy.budget, cost.epsilon)}, for all {cost.attempts} attempts",
         *(f"gate     {gate.test} {gate.metric} at most {gate.at_most}" for gate in policy.gates),
