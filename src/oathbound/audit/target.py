@@ -152,6 +152,19 @@ class RecordTarget(Protocol):
         ...
 
 
+@runtime_checkable
+class RecordingTarget(RecordTarget, Protocol):
+    """A model of scans or signals, of which the inner representation of a recording is seen."""
+
+    def recordings(self, patient: Patient) -> Floats:
+        """Return a patient's labelled recordings as the model sees them, shape (recordings, numbers)."""
+        ...
+
+    def represent(self, recordings: Floats) -> Floats:
+        """Return what the last layer sees of recordings (n, numbers), shape (n, features)."""
+        ...
+
+
 Target = HasTokens | RecordTarget
 """A model under audit. What else it can do is asked with `isinstance`, or with the functions below."""
 

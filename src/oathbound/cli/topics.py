@@ -63,6 +63,10 @@ QUESTIONS: Final = {
         "Can a patient's scan or signal be brought back from what a site sends in training: from a bare "
         "gradient, and from the sum that the study opens?"
     ),
+    "image-linkage": (
+        "Does the model's inner representation link two recordings of a person more surely, where it was "
+        "trained on that person?"
+    ),
     "identifier-perturbation": (
         "Does what the model says of a sensitive code fall more, when age, sex or dates change a little, for "
         "patients it was trained on?"
@@ -84,6 +88,7 @@ TABLES: Final = {
     "embedding-probe": "probe",
     "gradient-reconstruction": "reconstruction",
     "identifier-perturbation": "perturbation",
+    "image-linkage": "linkage",
     "rare-subgroup": "groups",
     "sensitive-disclosure": "sensitive",
     "trajectory-recall": "trajectories",

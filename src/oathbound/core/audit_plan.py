@@ -125,6 +125,17 @@ class ReconstructionPlan(Record):
     )
 
 
+class LinkagePlan(Record):
+    """Among how many people another recording of a person is looked for."""
+
+    gallery: Annotated[int, Field(ge=40, le=1000)] = Field(
+        description=(
+            "Among how many members it is looked for, and among as many held-out patients; of fewer with two "
+            "recordings, among all."
+        )
+    )
+
+
 class CodeGroup(Record):
     """Patients whose records state one of these codes."""
 
@@ -193,6 +204,9 @@ class AuditPlan(Record):
     )
     reconstruction: ReconstructionPlan | None = Field(
         default=None, description="Recordings that an attacker brings back; only for models of recordings."
+    )
+    linkage: LinkagePlan | None = Field(
+        default=None, description="Recordings that are linked to their person; only for models of recordings."
     )
     groups: GroupPlan | None = Field(
         default=None, description="The groups of patients that are measured each by itself."

@@ -7,6 +7,7 @@ from typing import Final
 
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import DidNotRun, Finding, Measure, OneRun, Reconstruction, Threat
+from oathbound.core.gates import LINKED_BY_THEMSELVES
 from oathbound.core.one_run import delta_of
 from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.shape import EventTransformer, Recogniser
@@ -29,7 +30,7 @@ _TOKENS: Final = frozenset({"loss", "min-k", "min-k-plus-plus"})
 _WHOLE: Final = frozenset({"loss"})
 _REFERRED: Final = frozenset({"lira", "reference-difference", "rmia"})
 
-_OF_RECORDINGS: Final = frozenset({"gradient-reconstruction"})
+_OF_RECORDINGS: Final = frozenset({"gradient-reconstruction", "image-linkage"})
 
 UNGATED: Final = frozenset({"tail", "baseline", "one-run"})
 """Metrics that are reported, and that no gate can ask for."""
@@ -81,6 +82,10 @@ RECONSTRUCTION_THREAT: Final = Threat(
     "gradients, with a budget clipped and noised",
     knows="the model's weights, the policy, and labelled recordings of other people",
 )
+LINKAGE_THREAT: Final = Threat(
+    sees="the model's inner representation of a recording that it presents",
+    knows="one recording of each person of a group with the name, and another of one of them without",
+)
 TRAJECTORY_SCORES: Final = frozenset({"closeness", "closeness-published", "exact-recall"})
 
 
@@ -111,6 +116,14 @@ CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
         "gradient-reconstruction": Listed(
             1, {"reconstruction": frozenset({"cosine"})}, RECONSTRUCTION_THREAT
         ),
+        "image-linkage": Listed(
+            1,
+            {
+                "excess": frozenset({"rank-1", "verification", *LINKED_BY_THEMSELVES}),
+                "baseline": frozenset({"recordings"}),
+            },
+            LINKAGE_THREAT,
+        ),
         "rare-subgroup": _subgroups(
             frozenset({"oldest", "others", "rare-code"}), references=True, excess=True
         ),
@@ -133,9 +146,9 @@ def listed(test: str, policy: Policy) -> Listed | None:  # noqa: PLR0911 - one r
         return _membership(_TOKENS if tokens else _WHOLE, references=policy.drawing.reference > 0)
     if test == "canary":
         return CATALOGUE[test] if policy.audit.canaries else None
-    if test == "gradient-reconstruction":
-        attacked = policy.audit.reconstruction and isinstance(policy.model, Recogniser)
-        return CATALOGUE[test] if attacked else None
+    if test in _OF_RECORDINGS:
+        planned = policy.audit.linkage if test == "image-linkage" else policy.audit.reconstruction
+        return CATALOGUE[test] if planned and isinstance(policy.model, Recogniser) else None
     sensitive = policy.audit.sensitive
     if test == "rare-subgroup":
         groups, references = policy.audit.groups, policy.drawing.reference > 0

@@ -382,6 +382,8 @@ class Policy(Record):
             raise ValueError(
                 "audit.reconstruction attacks sums of gradients: leave it out with training.local"
             )
+        if self.audit.linkage and self.recordings is None:
+            raise ValueError("audit.linkage is for models of recordings")
         if self.audit.probe and not (self.audit.sensitive and self.drawing.reference):
             raise ValueError("audit.probe needs audit.sensitive, and reference patients in drawing")
         asked = {code for attribute in self.audit.attributes or () for code in attribute.codes}

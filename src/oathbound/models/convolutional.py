@@ -29,6 +29,17 @@ class Recogniser(Model):
     A row is (most, numbers + 1): of each recording its values, then the number of its class, or NaN.
     """
 
+    head: nn.Linear
+
+    def features(self, values: Tensor) -> Tensor:
+        """Map values (n, numbers) to what the last layer sees of each recording, (n, features)."""
+        raise NotImplementedError
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map values (n, numbers) to log-odds (n, classes)."""
+        odds: Tensor = self.head(self.features(values))
+        return odds
+
     def losses(self, rows: Tensor) -> Tensor:
         """Return the mean of -log P(class | recording) in nats over the labelled, (...); 0 where none is."""
         values, label = rows[..., :-1].float(), rows[..., -1]
@@ -86,14 +97,12 @@ class ScanNet(Recogniser):
         self.norm = nn.GroupNorm(last // GROUP, last)
         self.head = nn.Linear(last, len(recordings.classes))
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Map values (n, numbers) to log-odds (n, classes)."""
+    def features(self, values: Tensor) -> Tensor:
+        """Return the mean of each channel over all places."""
         x = self.first(values.reshape(-1, 1, *self.sides))
         for block in self.blocks:
             x = block(x)
-        means = functional.gelu(self.norm(x), approximate="tanh").mean(dim=(-2, -1))
-        odds: Tensor = self.head(means)
-        return odds
+        return functional.gelu(self.norm(x), approximate="tanh").mean(dim=(-2, -1))
 
 
 class BeatNet(Recogniser):
@@ -109,14 +118,13 @@ class BeatNet(Recogniser):
         )
         self.head = nn.Linear(architecture.flattened(recordings), len(recordings.classes))
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Map values (n, numbers) to log-odds (n, classes)."""
+    def features(self, values: Tensor) -> Tensor:
+        """Return every channel at every place."""
         x = values.unsqueeze(-2)
         for layer in self.layers:
             x = layer(x)
             x = x.square() if self.squares else functional.gelu(x, approximate="tanh")
-        odds: Tensor = self.head(x.flatten(start_dim=-2))
-        return odds
+        return x.flatten(start_dim=-2)
 
 
 def unfilled(architecture: shape.Recogniser, recordings: Recordings) -> Recogniser:

@@ -72,6 +72,7 @@ QUESTIONS: Final = {
     "attribute-inference": "Does the model give away a withheld attribute of the patients it was trained on?",
     "canary": "Does the training keep what it promises, when invented patients are planted?",
     "gradient-reconstruction": "Can a patient's scan or signal be brought back from what training sends?",
+    "image-linkage": "Does the model link two recordings of a patient it was trained on?",
     "membership": "Can somebody tell whose records the model was trained on?",
     "sensitive-disclosure": "Does the model give away sensitive facts of the patients it was trained on?",
     "rare-subgroup": "Is a small group of patients exposed more than the average shows?",
@@ -145,6 +146,17 @@ OF_OTHER_TESTS: Final = {
         "For patients it was trained on, what the model writes is {low} to {high} percentage points "
         "closer to what really followed than for like patients it never saw. The gate is at {gate}; treating "
         "both alike gives 0.",
+        Decimal(0),
+    ),
+    "image-linkage": Metric(
+        "excess linkage",
+        "How much more often the model's inner representation links two recordings of a patient it was "
+        "trained on than of one it never saw: as the most alike of a group (rank-1), or against one other "
+        "person (verification). Beside it stands how far the recordings are linked without the model "
+        "(of-values), which no gate judges.",
+        "Two recordings of a patient it was trained on are linked by the model {low} to {high} percentage "
+        "points more often than those of a patient it never saw. The gate is at {gate}; treating both "
+        "alike gives 0.",
         Decimal(0),
     ),
     "identifier-perturbation": Metric(

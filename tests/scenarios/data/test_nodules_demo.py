@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training is an extra")
 
-from oathbound.core.gates import Verdict
+from oathbound.core.gates import EVERYWHERE, Verdict
 from oathbound.core.pooling import controlled
 
 SITES = ["slices-1-25", "slices-2-5", "slices-other"]
@@ -37,10 +37,9 @@ def test_the_chain_runs_on_scans(demonstrated):
     assert len(brought) == 3
     assert all(map(controlled, brought)), "most outlines come back from a bare gradient"
     assert all(measure.noised < measure.bare for measure in brought)
-    (claim,) = (each for each in private.judgement.claims if each.test == "gradient-reconstruction")
-    # undecided where the baseline of so few patients could not be measured
-    assert claim.state in {Verdict.PASS, Verdict.INCONCLUSIVE}
-    assert claim.estimate < claim.gate
+    claims = [each for each in private.judgement.claims if each.test == "gradient-reconstruction"]
+    assert EVERYWHERE in {each.site for each in claims}
+    assert all(each.lower is not None and each.lower <= 0 for each in claims), "nobody is surely found"
     refused = next(stage.said for stage in stages if stage.verb == "release")
     assert refused.startswith("refused: membership AUC of loss")
     page = (folder / "plain.html").read_text()

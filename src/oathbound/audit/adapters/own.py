@@ -12,6 +12,7 @@ from oathbound.audit.adapters.tokens import TokenTarget
 from oathbound.audit.target import Floats, Target, Tokens
 from oathbound.core.errors import WrongInput
 from oathbound.core.patient import Patient
+from oathbound.models.convolutional import Recogniser
 from oathbound.models.family import Encoder, Sequences
 from oathbound.models.model import Model
 from oathbound.models.tokenizer import Tokenizer
@@ -25,6 +26,8 @@ def target_of(model: Model, encoder: Encoder) -> Target:
     """Return a model with its encoder as what the tests attack."""
     if isinstance(model, EventTransformer) and isinstance(encoder, Sequences):
         return EventTarget(model, encoder.tokenizer)
+    if isinstance(model, Recogniser):
+        return ScanTarget(model, encoder)
     return RowTarget(model, encoder)
 
 
@@ -55,6 +58,30 @@ class RowTarget:
         if not np.isfinite(logprobs[labelled]).all():
             raise WrongInput("a score of the model is not a finite number", hint="the training diverged")
         return np.where(labelled, logprobs, np.nan)
+
+
+class ScanTarget(RowTarget):
+    """A model of scans or signals and its encoder: a `RecordingTarget`."""
+
+    def __init__(self, model: Recogniser, encoder: Encoder) -> None:
+        super().__init__(model, encoder)
+        self._recogniser = model
+
+    def recordings(self, patient: Patient) -> Floats:
+        """Return the patient's labelled recordings, (recordings, numbers)."""
+        (row,) = self._encoder.encode_all([patient])
+        found: Floats = row[~np.isnan(row[:, -1]), :-1].astype(np.float64)
+        return found
+
+    @torch.inference_mode()
+    def represent(self, recordings: Floats) -> Floats:
+        """Return what the last layer sees of recordings (n, numbers), from one forward pass."""
+        self.tokens_pushed += len(recordings)
+        step = max(_AT_ONCE // recordings.shape[1], 1)
+        starts = range(0, len(recordings), step)
+        pieces = [torch.from_numpy(recordings[start : start + step]).float() for start in starts]
+        found: Floats = torch.cat([self._recogniser.features(piece) for piece in pieces]).double().numpy()
+        return found
 
 
 class EventTarget(TokenTarget):

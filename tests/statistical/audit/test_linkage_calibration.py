@@ -1,0 +1,65 @@
+"""How often people are said to be linked more surely who are not, and who are.
+
+What a model makes of a recording is drawn here; `docs/audits/image-linkage.md` has the numbers.
+"""
+
+import logging
+import numpy as np
+import pytest
+
+from oathbound.audit.catalog.image_linkage import _group, linked
+from oathbound.audit.statistics import excess
+from oathbound.core.pooling import pool
+
+log = logging.getLogger(__name__)
+
+RUNS, PEOPLE, COLUMNS = 400, 60, 8
+
+
+def represented(rng, alike):
+    """Pairs of recordings, (people, 2, columns), that share so much."""
+    own = rng.normal(size=(PEOPLE, 1, COLUMNS))
+    return alike * own + rng.normal(size=(PEOPLE, 2, COLUMNS))
+
+
+def intervals(members, held_out, runs):
+    """The .95 intervals of rank-1 and of verification, of so many draws of both groups."""
+    rng = np.random.default_rng(7)
+    for _ in range(runs):
+        groups = linked(represented(rng, members)), linked(represented(rng, held_out))
+        yield [
+            pool([excess(score, *map(_group, values), minimum=10, strata="none")]).interval(0.025)
+            for score, values in (
+                ("rank-1", [each.rank1 for each in groups]),
+                ("verification", [each.verification for each in groups]),
+            )
+        ]
+
+
+@pytest.mark.parametrize("alike", [0.5, 0.7, 1.5])
+def test_groups_that_are_linked_alike_are_seldom_told_apart(alike):
+    found = list(intervals(alike, alike, RUNS))
+    for place, score in enumerate(("rank-1", "verification")):
+        above = sum(each[place].lower > 0 for each in found)
+        below = sum(each[place].upper < 0 for each in found)
+        log.info("alike %s, %s: %d above, %d below, of %d", alike, score, above, below, RUNS)
+        assert max(above, below) <= 20  # of 400 at 2.5 % more come in one of 1,000 trials
+
+
+def test_members_who_are_linked_more_surely_are_found():
+    found = list(intervals(1.5, 0.7, 100))
+    for place, score in enumerate(("rank-1", "verification")):
+        above = sum(each[place].lower > 0 for each in found)
+        log.info("%s: %d above, of 100", score, above)
+        assert above >= 80
+
+
+def test_the_error_is_that_of_people_drawn_anew():
+    rng = np.random.default_rng(3)
+    draws = [linked(represented(rng, 0.7)) for _ in range(RUNS)]
+    for score in ("rank1", "verification"):
+        values = [getattr(each, score) for each in draws]
+        spread = np.std([each.mean() for each in values])
+        error = np.mean([each.std(ddof=1) for each in values]) / PEOPLE**0.5
+        log.info("%s: spread %.4f, error %.4f", score, spread, error)
+        assert 0.9 < error / spread < 1.25
