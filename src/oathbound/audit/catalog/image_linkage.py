@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oathbound.audit.statistics import Group, Scores, baseline, excess, published_cost
 from oathbound.audit.target import AuditedPatients, AuditTest, Floats, RecordingTarget, Target
@@ -43,8 +42,8 @@ class ImageLinkage:
             raise NothingExamined("the model sees no recordings")
         rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed)))
         groups = [
-            list(_pairs(target, group, plan.linkage.gallery, rng))
-            for group in (patients.members, patients.held_out)
+            list(_pairs(target, people, plan.linkage.gallery, rng))
+            for people in (patients.members, patients.held_out)
         ]
         size = min(map(len, groups))
         if size == 0:
@@ -52,7 +51,7 @@ class ImageLinkage:
                 "one recording per patient: there are not two of a member, and of a held-out one, to link",
                 hint="list the classes of more recordings, or raise most in [policy.recordings]",
             )
-        shown = np.stack([pair for group in groups for pair in group[:size]])
+        shown = np.stack([pair for pairs in groups for pair in pairs[:size]])
         pushed = target.tokens_pushed
         inner = target.represent(shown.reshape(-1, shown.shape[-1])).reshape(*shown.shape[:2], -1)
         seen, raw = ([linked(part) for part in np.split(_standard(each), 2)] for each in (inner, shown))
@@ -63,10 +62,10 @@ class ImageLinkage:
             "verification-of-values": [each.verification for each in raw],
         }
         measures = [
-            excess(score, *map(_group, values), minimum=plan.minimum_patients, strata=_STRATA)
+            excess(score, *map(group, values), minimum=plan.minimum_patients, strata=_STRATA)
             for score, values in compared.items()
         ]
-        members, held_out = (each.beaten for each in raw)
+        members, held_out = compared["verification-of-values"]
         blind = baseline("recordings", members, held_out, minimum=plan.minimum_patients)
         told = (*measures, blind)
         return Measured(
@@ -78,14 +77,12 @@ class ImageLinkage:
 class Linked:
     """How surely each person of a group is linked, shape (people,).
 
-    `beaten` is the share of the others of the gallery that are less like the probe. The means of `rank1` and
-    `verification` are the rate of probes whose own is the most alike, and that of pairs that are told right;
-    their deviations are those of a jackknife over people, each of whom is a probe and stands in a gallery.
+    `rank1` is 1 where the probe's own is the most alike of the gallery, else 0; `verification` the share of
+    the others who are less alike, so that its mean is the AUC of a person's pairs against others'.
     """
 
     rank1: Scores
     verification: Scores
-    beaten: Scores
 
 
 def linked(pairs: Floats) -> Linked:
@@ -97,17 +94,10 @@ def linked(pairs: Floats) -> Linked:
     gallery, probes = np.moveaxis(np.divide(pairs, sizes, out=np.zeros_like(pairs), where=sizes > 0), 1, 0)
     alike = probes @ gallery.T
     own = np.diag(alike)[:, None]
-    others = len(pairs) - 1
-    wins = (alike < own) + (alike == own) / 2.0
-    np.fill_diagonal(wins, 0)
-    not_worse = alike >= own
-    np.fill_diagonal(not_worse, val=False)
-    betters = not_worse.sum(axis=1)
-    hits = (betters == 0).astype(np.float64)
-    alone = (not_worse & (betters == 1)[:, None]).sum(axis=0)  # who keeps so many from being linked
-    beaten = wins.sum(axis=1) / others
-    column = wins.sum(axis=0) / others
-    return Linked(hits - (alone - alone.mean()), beaten + column - column.mean(), beaten)
+    others = ~np.eye(len(pairs), dtype=bool)
+    worse, equal = (((alike < own) & others).sum(axis=1), ((alike == own) & others).sum(axis=1))
+    rank1 = (worse == len(pairs) - 1).astype(np.float64)
+    return Linked(rank1, (worse + equal / 2) / (len(pairs) - 1))
 
 
 def _pairs(
@@ -131,7 +121,8 @@ def _standard(pairs: Floats) -> Floats:
     return found
 
 
-def _group(values: NDArray[np.float64]) -> Group:
+def group(values: Scores) -> Group:
+    """Return the group of people who are linked so surely, in one stratum."""
     return Group(values, [()] * len(values))
 
 
