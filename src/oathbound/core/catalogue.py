@@ -7,7 +7,7 @@ from typing import Final
 
 from oathbound.core.errors import WrongInput
 from oathbound.core.finding import DidNotRun, Finding, Measure, OneRun, Reconstruction, Threat
-from oathbound.core.gates import LINKED_BY_THEMSELVES
+from oathbound.core.gates import LINKED_BY_THEMSELVES, OF_LINKAGE_ALONE
 from oathbound.core.one_run import delta_of
 from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.shape import EventTransformer, Recogniser
@@ -120,7 +120,7 @@ CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
             1,
             {
                 "excess": frozenset({"rank-1", "verification", *LINKED_BY_THEMSELVES}),
-                "baseline": frozenset({"recordings"}),
+                "baseline": frozenset({OF_LINKAGE_ALONE}),
             },
             LINKAGE_THREAT,
         ),

@@ -93,6 +93,9 @@ LINKED_BY_THEMSELVES: Final = frozenset({"rank-1-of-values", "verification-of-va
 They say how well recordings are linked to their person without the model.
 """
 
+OF_LINKAGE_ALONE: Final = "recordings"
+"""The baseline of `image-linkage`: it can show that groups differ, and does not stand for one of records."""
+
 _TRIES: Final = "membership"
 """The test that every study runs, and that has baselines."""
 
@@ -350,7 +353,11 @@ class _Round:
             if test == _TRIES and any(isinstance(finding.outcome, DidNotRun) for finding in findings)
         }
         unmeasured = {site for site, each in self._measured() if _metric(each) == "baseline"}
-        baselines = {site for site, each in self._measured() if isinstance(each, Baseline)}
+        baselines = {
+            site
+            for site, each in self._measured()
+            if isinstance(each, Baseline) and each.score != OF_LINKAGE_ALONE
+        }
         return frozenset((unrun | unmeasured) - baselines)
 
     def _one_runs(self) -> Iterator[tuple[Finding, OneRun]]:

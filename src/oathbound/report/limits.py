@@ -15,6 +15,7 @@ AVERAGES: Final = "Averages hide patients: a model that is harmless on average m
 
 _BLIND: Final = {
     "records": "A classifier that saw the records, and never the model,",
+    "recordings": "Whoever looks how surely a person's recordings are linked without the model",
     "references": "Whoever asks models that saw neither group, and never this one,",
 }
 

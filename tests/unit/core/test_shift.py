@@ -146,6 +146,16 @@ def test_where_nobody_tried_nothing_passes_and_what_fails_fails():
     assert judge(GATES, PLAN, ("a",), [measured(fair, lacking("tail"))]).verdict is Verdict.PASS
 
 
+def test_a_baseline_of_linkage_alone_finds_a_shift_but_does_not_stand_for_one_of_records():
+    fair = finding("a", Decimal("0.500"), FAIR)
+    alone = fair.finding.outcome.measures[1].model_copy(update={"score": "recordings"})
+    judged = judge(GATES, PLAN, ("a",), [measured(fair, lacking("baseline"), alone)])
+    assert judged.sentence.endswith(UNTRIED)
+    differ = alone.model_copy(update={"estimate": OTHERS})
+    judged = judge(GATES, PLAN, ("a",), [measured(fair, fair.finding.outcome.measures[1], differ)])
+    assert judged.sentence.endswith(SHIFTED)
+
+
 def test_a_shift_that_one_test_finds_holds_for_all_tests_of_the_site():
     gates = (Gate(test="another", metric="auc", at_most=Decimal("0.6")),)
     for blind, verdict in ((FAIR, Verdict.PASS), (OTHERS, Verdict.INCONCLUSIVE)):

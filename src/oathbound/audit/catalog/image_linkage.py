@@ -24,7 +24,7 @@ from oathbound.core.patient import Patient
 _FLAT: Final = 1e-9
 """A deviation below which a column is constant, and tells nothing."""
 
-_STRATA: Final = "none: everybody of a group is in one gallery"
+_STRATA: Final = "nothing: a group has one gallery"
 
 
 class ImageLinkage:
