@@ -47,6 +47,10 @@ def sworn(tmp_path):
         text = text.replace("shape = [40, 40]", "shape = [4, 4]").replace('"nodule//', '"scan//')
         if features:
             text = text[: text.index("[policy.recordings]")] + FEATURES + text[text.index("[policy.train") :]
+            of_recordings = slice(text.index("[policy.audit.reconstruction]"), text.index("[[policy.gates]]"))
+            text = text.replace(text[of_recordings], "")
+            gate = text.index('[[policy.gates]]\ntest = "gradient-reconstruction"')
+            text = text[:gate] + text[text.index("[run]") :]
         (path / "study.toml").write_text(text)
         study = StudyFolder.open(path)
         swear(study, "north")
