@@ -50,7 +50,6 @@ from oathbound.core.pooling import (
     Pool,
     Reconstructions,
     Usable,
-    controlled,
     pool,
     worst,
 )
@@ -74,10 +73,8 @@ SHIFTED: Final = "cannot separate shift from memorisation"
 UNTRIED: Final = "nobody tried whether members and held-out patients differ by themselves"
 """What is said where no baseline was measured: a pass would rest on a draw that nobody looked at."""
 
-UNCONTROLLED: Final = (
-    "not measurable: even in one patient's bare gradient the attack is not surely above chance"
-)
-"""What is said where the positive control failed: that nobody is found in a sum shows nothing then."""
+UNCONTROLLED: Final = "even in one patient's bare gradient the attack does not surely exceed the gate"
+"""What is said where the positive control is too weak: that fewer are found in a sum shows nothing then."""
 
 EVERYWHERE: Final = "all sites"
 
@@ -87,10 +84,10 @@ BROKEN: Final = "one-run"
 _ANSWERED: Final = frozenset({"attribute-inference"})
 """Tests of excess whose quantity is how often an answer among a few is right: wrong answers tell, too."""
 
-LINKED_BY_THEMSELVES: Final = frozenset({"rank-1-of-values", "verification-of-values"})
-"""Scores of `image-linkage` that stand beside the model's, and are judged by no gate.
+LINKED_BY_THEMSELVES: Final = frozenset({"verification-of-values"})
+"""The score of `image-linkage` that stands beside the model's, and is judged by no gate.
 
-They say how well recordings are linked to their person without the model.
+It says how well recordings are linked to their person without the model.
 """
 
 OF_LINKAGE_ALONE: Final = "recordings"
@@ -416,6 +413,8 @@ class _Round:
             state = Verdict.FAIL
         elif ends.upper <= gate.at_most and question.sites & untried:
             state, note = Verdict.INCONCLUSIVE, UNTRIED
+        elif ends.upper <= gate.at_most and _uncontrolled(pooled, gate):
+            state, note = Verdict.INCONCLUSIVE, UNCONTROLLED
         elif ends.upper <= gate.at_most and not _turned(pooled, gate, side):
             state = Verdict.PASS
         else:
@@ -459,7 +458,7 @@ def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR09
         if not measure.lower_hits <= measure.upper_hits <= measure.members:
             return "not measurable: the hits contradict each other"
     elif isinstance(measure, Reconstruction):
-        return measure if controlled(measure) else UNCONTROLLED
+        return measure
     elif isinstance(measure, AucDifference):
         return _usable_difference(measure, minimum)
     elif isinstance(measure, Auc) and fewest + COUNT_SLACK < LEAST_FOR_AUC:
@@ -542,6 +541,11 @@ def _turned(pooled: Pool, gate: Gate, side: float) -> bool:
     if isinstance(pooled, Excesses) and gate.test not in _ANSWERED:
         return False
     return isinstance(pooled, (AucDifferences, Excesses)) and pooled.turned(side) > gate.at_most
+
+
+def _uncontrolled(pooled: Pool, gate: Gate) -> bool:
+    """Return whether the attack could not have broken the gate, whatever the study had opened."""
+    return isinstance(pooled, Reconstructions) and pooled.control <= gate.at_most
 
 
 def _note(pooled: Pool, gate: Gate, side: float, simultaneous: int) -> str:

@@ -249,7 +249,19 @@ class Reconstructions:
         self._least_hits, self._most_hits = sum(low for low, _ in ends), sum(high for _, high in ends)
         self._share = min(_own_share(site) for site in sites)
         self._chance = sum((site.chance * site.members for site in sites), Decimal(0)) / self.members
-        self.estimate = Decimal(sum(site.opened for site in sites)) / self.members - self._chance
+        self._bare = sum(hits_between(site.bare, site.members)[0] for site in sites)
+        # a count that is suppressed is taken for the middle of what it can be
+        shown = [
+            Decimal(low + high) / 2 if site.opened in (0, site.members) else Decimal(site.opened)
+            for site, (low, high) in zip(sites, ends, strict=True)
+        ]
+        self.estimate = min(sum(shown, Decimal(0)) / self.members, Decimal(1)) - self._chance
+
+    @property
+    def control(self) -> Decimal:
+        """The lower end, with error rate .025, of what is found in bare gradients, less chance."""
+        found = _lower_rate(self._bare, self.members + self._slack, self._share, _CONTROL)
+        return found - self._chance
 
     def interval(self, alpha: float) -> Interval:
         """Return Clopper-Pearson limits of the rate, less chance; counts are moved outward first.

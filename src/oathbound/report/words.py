@@ -151,9 +151,8 @@ OF_OTHER_TESTS: Final = {
     "image-linkage": Metric(
         "excess linkage",
         "How much more often the model's inner representation links two recordings of a patient it was "
-        "trained on than of one it never saw: as the most alike of a group (rank-1), or against one other "
-        "person (verification). Beside it stands how far the recordings are linked without the model "
-        "(of-values), which no gate judges.",
+        "trained on than of one it never saw, each against another person's. Beside it stands how far the "
+        "recordings are linked without the model (of-values), which no gate judges.",
         "Two recordings of a patient it was trained on are linked by the model {low} to {high} percentage "
         "points more often than those of a patient it never saw. The gate is at {gate}; treating both "
         "alike gives 0.",

@@ -42,10 +42,12 @@ class Updates:
 
     @property
     def together(self) -> int:
-        """The expected patients of a step, of all members those of `min_sites` sites: their equal share."""
-        training = self.policy.training
-        share = training.sampling_rate * training.members * self.policy.min_sites / len(self.policy.sites)
-        return max(int(share), 1)
+        """The expected patients of a step in whom a target can hide: those of sites that do not collude.
+
+        Of `min_sites` sites with equal shares of the members; who colludes takes its own patients out.
+        """
+        training, honest = self.policy.training, self.policy.min_sites - self.policy.colluding
+        return max(int(training.sampling_rate * training.members * honest / len(self.policy.sites)), 1)
 
     @cached_property
     def spread(self) -> float:

@@ -24,7 +24,7 @@ from oathbound.testing.consortium import policy_for
 SECRETS = [Secret.generate(name) for name in ("coordinator", "north", "east")]
 PLAN = AuditPlan(alpha=Decimal("0.05"), minimum_patients=10, linkage=LinkagePlan(gallery=60))
 SEED = bytes(range(32))
-SCORES = ["rank-1", "rank-1-of-values", "verification", "verification-of-values"]
+SCORES = ["verification", "verification-of-values"]
 
 
 class Remembers:
@@ -68,8 +68,7 @@ def measured(target, patients, plan=PLAN):
 def test_a_model_that_remembers_its_members_links_them_and_nobody_else():
     patients = AuditedPatients(people(1, 80), people(1000, 90))
     found = measured(Remembers(patients.members), patients)
-    assert found["rank-1"].member_mean == 1
-    assert found["rank-1"].held_out_mean < Decimal("0.2")
+    assert found["verification"].member_mean == 1
     assert found["verification"].estimate > Decimal("0.3")
     assert abs(found["verification-of-values"].estimate) < Decimal("0.15")
     assert {each.members for each in found.values() if each.kind == "excess"} == {60}, (
@@ -116,12 +115,9 @@ def test_pairs_are_counted_as_they_are_by_hand():
     """Three people on a line of angles: the third's probe is nearer to the second's gallery than its own."""
     angles = np.array([[0.0, 0.1], [1.0, 1.1], [2.0, 1.4]])
     found = linked(np.stack([np.cos(angles), np.sin(angles)], axis=2))
-    assert found.rank1.tolist() == [1, 1, 0]
-    assert found.verification.tolist() == [1, 1, 0.5]
-    equal = linked(np.ones((3, 2, 4)))
-    assert equal.rank1.tolist() == [0] * 3
-    assert equal.verification.tolist() == [0.5] * 3
-    assert linked(np.zeros((3, 2, 4))).verification.tolist() == [0.5] * 3
+    assert found.tolist() == [1, 1, 0.5]
+    assert linked(np.ones((3, 2, 4))).tolist() == [0.5] * 3
+    assert linked(np.zeros((3, 2, 4))).tolist() == [0.5] * 3
 
 
 def policy(**changes):
@@ -163,7 +159,7 @@ def test_a_battery_runs_it_and_gates_judge_the_model_s_scores_alone():
     assert is_whole(finding, asked)
     assert sorted(each.score for each in finding.outcome.measures) == sorted([*SCORES, "recordings"])
     judgement = judge(asked.gates, asked.audit, ("north",), [Attempted(finding, 1)])
-    assert {claim.score for claim in judgement.claims} == {"rank-1", "verification"}
+    assert {claim.score for claim in judgement.claims} == {"verification"}
 
 
 def test_what_the_last_layer_sees_gives_the_model_s_answer():

@@ -58,11 +58,22 @@ def test_what_the_study_opens_is_judged_and_nothing_beside_it():
     assert "share of patients found by a reconstruction, above chance" in refused.sentence
 
 
-def test_an_attack_that_fails_on_a_bare_gradient_passes_nothing():
-    judgement = judged(back(bare=15))
+@pytest.mark.parametrize("bare", [15, 30])
+def test_an_attack_that_cannot_break_the_gate_on_a_bare_gradient_passes_nothing(bare):
+    weak = back(bare=bare)
+    judgement = judged(weak, weak)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert UNCONTROLLED in judgement.sentence
+
+
+def test_who_is_found_in_a_sum_needs_no_control():
+    assert judged(back(bare=0, noised=150)).verdict is Verdict.FAIL
     assert "shows nothing" in found_in(back(bare=15))
+
+
+def test_a_count_that_is_suppressed_is_taken_for_its_middle():
+    assert pool([back(noised=0)]).estimate == Decimal("4.5") / 200 - Decimal("0.05")
+    assert pool([back(noised=200)]).estimate == Decimal("195.5") / 200 - Decimal("0.05")
 
 
 def test_too_few_targets_leave_it_open_and_say_how_many_would_settle_it():

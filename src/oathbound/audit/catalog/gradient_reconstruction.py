@@ -82,9 +82,10 @@ class Person:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attacked:
-    """Which of the members is a target, and the images [1 + decoys, n] that are compared, its own first."""
+    """Which member is a target, of which class, and the images [1 + decoys, n] compared, its own first."""
 
     member: int
+    label: int
     images: Floats
 
 
@@ -139,6 +140,8 @@ class GradientReconstruction:
             )
         members = list(_rows(encoder, patients.members, rng))
         targets = list(attacked(members, decoys, how, rng))
+        classes = {each.label for each in targets}
+        decoys = [person for person in decoys if person.label in classes]  # whom a target was compared with
         if min(len(targets), len(decoys)) < plan.minimum_patients:
             too_few = NotMeasurable(
                 kind="not-measurable",
@@ -255,7 +258,10 @@ def strangers(
 def attacked(
     members: Sequence[Rows], decoys: Sequence[Person], how: ReconstructionPlan, rng: np.random.Generator
 ) -> Iterator[Attacked]:
-    """Yield targets, each with decoys of its class: what a class looks like finds nobody then."""
+    """Yield targets, each with decoys of its class: what a class looks like finds nobody then.
+
+    Who is of a class of fewer held-out people than decoys is no target.
+    """
     of_class: dict[int, list[Floats]] = {}
     for person in decoys:
         of_class.setdefault(person.label, []).append(person.image)
@@ -265,7 +271,9 @@ def attacked(
             alike = of_class.get(own.label, [])
             if len(alike) >= how.decoys and found < how.targets:
                 chosen = rng.choice(len(alike), how.decoys, replace=False)
-                yield Attacked(place, np.stack([own.image, *(alike[int(each)] for each in chosen)]))
+                yield Attacked(
+                    place, own.label, np.stack([own.image, *(alike[int(each)] for each in chosen)])
+                )
                 found += 1
 
 

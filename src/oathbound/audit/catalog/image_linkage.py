@@ -8,7 +8,6 @@ patients have a gallery each, of one size, and the recordings are matched withou
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -55,12 +54,7 @@ class ImageLinkage:
         pushed = target.tokens_pushed
         inner = target.represent(shown.reshape(-1, shown.shape[-1])).reshape(*shown.shape[:2], -1)
         seen, raw = ([linked(part) for part in np.split(_standard(each), 2)] for each in (inner, shown))
-        compared = {
-            "rank-1": [each.rank1 for each in seen],
-            "rank-1-of-values": [each.rank1 for each in raw],
-            "verification": [each.verification for each in seen],
-            "verification-of-values": [each.verification for each in raw],
-        }
+        compared = {"verification": seen, "verification-of-values": raw}
         measures = [
             excess(score, *map(group, values), minimum=plan.minimum_patients, strata=_STRATA)
             for score, values in compared.items()
@@ -73,22 +67,12 @@ class ImageLinkage:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Linked:
-    """How surely each person of a group is linked, shape (people,).
+def linked(pairs: Floats) -> Scores:
+    """Return how surely standardised pairs (people, 2, columns), gallery and probe, are linked: (people,).
 
-    `rank1` is 1 where the probe's own is the most alike of the gallery, else 0; `verification` the share of
-    the others who are less alike, so that its mean is the AUC of a person's pairs against others'.
-    """
-
-    rank1: Scores
-    verification: Scores
-
-
-def linked(pairs: Floats) -> Linked:
-    """Return how surely standardised pairs (people, 2, columns), gallery and probe, are linked.
-
-    By cosine. A tie with another is half a loss, and no rank 1.
+    By cosine: the share of the others who are less alike to the probe than its own, so that the mean is the
+    AUC of a person's pairs against others'. A tie is half a loss. How often the own one is the most alike of
+    all, rank 1, is not told: it counts people, and small counts stay at the site.
     """
     sizes = np.linalg.norm(pairs, axis=2, keepdims=True)
     gallery, probes = np.moveaxis(np.divide(pairs, sizes, out=np.zeros_like(pairs), where=sizes > 0), 1, 0)
@@ -96,8 +80,8 @@ def linked(pairs: Floats) -> Linked:
     own = np.diag(alike)[:, None]
     others = ~np.eye(len(pairs), dtype=bool)
     worse, equal = (((alike < own) & others).sum(axis=1), ((alike == own) & others).sum(axis=1))
-    rank1 = (worse == len(pairs) - 1).astype(np.float64)
-    return Linked(rank1, (worse + equal / 2) / (len(pairs) - 1))
+    found: Scores = (worse + equal / 2) / (len(pairs) - 1)
+    return found
 
 
 def _pairs(
