@@ -104,8 +104,8 @@ class Plan:
 
     @property
     def words(self) -> int:
-        """The length of the vectors that are summed: with local steps, two numbers beside the weights."""
-        return self.dimension + (2 if self.training.local else 0)
+        """The length of the vectors that are summed: with local steps, three numbers beside the weights."""
+        return self.dimension + (3 if self.training.local else 0)
 
     @property
     def divisor(self) -> float:

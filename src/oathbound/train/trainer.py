@@ -93,8 +93,7 @@ class Trainer:
     def share(self, step: Checked) -> NDArray[np.uint32]:
         """Charge the attempt, and return this site's share of the step's sum on the ring: uint32 [words].
 
-        Raises what the ledger raises, and `WrongInput` where local steps diverge. Once the attempt is charged
-        it stays so, whatever happens next.
+        Raises what the ledger raises. Once the attempt is charged it stays so, whatever happens next.
         """
         self.ledger.charge(step.label.attempt)  # 6
         training = self.plan.training
