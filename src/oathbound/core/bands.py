@@ -16,7 +16,7 @@ Against real coefficients the error of prefix sums grows by at most 6 % (`spec/t
 """
 
 MOST_BANDS: Final = 64
-"""More would have coefficients that round to 0 at this scale."""
+"""From 83 on coefficients would round to 0 at this scale."""
 
 
 @lru_cache(maxsize=64)

@@ -186,7 +186,10 @@ class Training(Record):
                 "the sites' own rate is local.learning_rate"
             )
         if self.bands is not None and self.bands * self.sampling_rate != 1:
-            raise ValueError("sampling_rate must be exactly 1 / bands, such as 0.05 for 20 bands")
+            raise ValueError(
+                "sampling_rate must be exactly 1 / bands, such as 0.05 for 20: so there are 2, 4, 5, 8, 10, "
+                "16, 20, 25, 32, 40, 50 or 64 bands"
+            )
         if self.bands is not None and self.attempts != self.steps:
             raise ValueError("with bands attempts must be steps: no step can be tried twice")
         return self

@@ -358,7 +358,9 @@ class SiteStore:
         with self._writing() as connection:
             connection.execute("INSERT OR IGNORE INTO stated VALUES (?)", (study,))
             connection.execute("DELETE FROM past WHERE study = ?", (study,))
-            return self._charged(study)
+            charges = self._charged(study)
+        self._empty_log()
+        return charges
 
     def charged(self, study: str) -> Charges:
         """Return what the study has charged."""
@@ -383,6 +385,7 @@ class SiteStore:
                 raise ProtocolRefused("this study has stated what it charged", hint="its training has ended")
             connection.execute("INSERT INTO past VALUES (?, ?, ?)", (study, step, total))
             connection.execute("DELETE FROM past WHERE study = ? AND step <= ?", (study, step - most))
+        self._empty_log()
 
     def sums(self, study: str) -> dict[int, bytes]:
         """Return the site's own sums that are kept of a study, by step."""
@@ -394,6 +397,11 @@ class SiteStore:
         with translated(self.path):
             rows = self._connection.execute("SELECT step FROM past WHERE study = ? ORDER BY step", (study,))
             return tuple(step for (step,) in rows)
+
+    def _empty_log(self) -> None:
+        """Empty the write-ahead log, where what was deleted would stay; not while another process reads."""
+        with translated(self.path):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -166,7 +166,12 @@ def _mechanism(event: PrivacyEvent) -> str:
         drawn = f"each patient drawn with probability {decimal_text(event.sampling_rate)}"
     else:
         groups = len(event.coefficients)
-        drawn = f"each patient in one of {groups} fixed groups, noise correlated over {groups} steps"
+        drawn = (
+            f"each patient in one of {groups} fixed groups, and in {groups} sums for each turn, times "
+            f"{', '.join(map(str, event.coefficients))}"
+        )
+    if event.sites_per_patient > 1:
+        drawn += f", at up to {event.sites_per_patient} sites"
     return (
         f"{drawn}, norm at most {count(event.ring_norm)}; noise of deviation "
         f"{decimal_text(event.share_sigma)} from each of {event.shares} sites, of which "

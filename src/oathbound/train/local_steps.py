@@ -77,8 +77,8 @@ def to_ring(change: Change, members: int, plan: Plan) -> NDArray[np.int64]:
     """Return a site's share of the sum, int64 [d + 3].
 
     It is n_k / N times its change, the number 1, its loss, and 1 if it diverged, else 0. They are in units of
-    `clip`, 1, `MOST_LOSS` and 1, so none is above 1, and 1 is `plan.saturation`: the finest scale at which the
-    sum of all sites cannot wrap around. `ring_norm` has no part in it.
+    `clip`, 1, `MOST_LOSS` and 1, so none is above 1, and 1 is `plan.saturation`: the finest scale at which
+    the sum of all sites cannot wrap around. `ring_norm` has no part in it.
     """
     share = min(1.0, members / plan.training.members)  # 9; a cohort may be above the plan by rounding
     told = (1.0, change.loss / MOST_LOSS, float(change.diverged))

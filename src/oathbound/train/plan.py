@@ -93,7 +93,8 @@ class Plan:
                 f"the plan costs epsilon {needed}, and the budget is {self.privacy.budget.epsilon}",
                 needed=str(needed),
                 allowed=str(self.privacy.budget.epsilon),
-                hint="raise noise_multiplier, or lower attempts or sampling_rate; every site must sign again",
+                hint="raise noise_multiplier, or lower attempts, or sampling_rate where coins are tossed; "
+                "every site must sign again",
             )
         return needed
 
@@ -137,7 +138,7 @@ def attempts_used_up(plan: Plan) -> BudgetRefused:
             "a step was lost, and with bands none is tried again: this training is void",
             needed=str(attempts + 1),
             allowed=str(attempts),
-            hint="what was charged stays charged; a new study, signed by every site, can begin anew",
+            hint="its budget stays reserved: a new study needs other patients, or a larger limit",
         )
     return BudgetRefused(
         f"of all {attempts} attempts of the plan too few are left",

@@ -114,6 +114,7 @@ def gather_site(
         consents = read_again(site, store)
         left = left_before(store, policy.study, number)
         members = _allowed(store, policy.consent.training_purpose, policy, now, cohort.members - left)
+        members &= _by_the_key_of_admission(store, policy, members, site=name)
         if len(members) < policy.audit.minimum_patients:
             raise ConsentRefused(
                 f"of the members of {name} fewer than {policy.audit.minimum_patients} still consent",
@@ -202,6 +203,23 @@ def left_before(store: SiteStore, study: str, number: int) -> frozenset[int]:
             for label, use in store.uses(study).items()
             if label.startswith(_ROUND) and int(label.removeprefix(_ROUND)) < number
         )
+    )
+
+
+def _by_the_key_of_admission(
+    store: SiteStore, policy: Policy, members: frozenset[int], *, site: str
+) -> frozenset[int]:
+    """Return those who have the key that they were admitted by.
+
+    A key that was deleted is drawn anew where the patient's consent is read again. It is no longer the same
+    patient's: a proof by the old one would miss the round, and with bands the group would be another.
+    """
+    admitted = frozenset(store.leaves(policy.study).get("members", ()))
+    keys = store.patient_keys(members).items()
+    return frozenset(
+        member
+        for member, key in keys
+        if cohort_leaf(key, site=site, run=policy.digest, label="members") in admitted
     )
 
 

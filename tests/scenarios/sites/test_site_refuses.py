@@ -1,8 +1,9 @@
 """A site does not trust the coordinator: what it refuses, and what the coordinator refuses of a site."""
 
 import shutil
+import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
@@ -302,6 +303,16 @@ def test_a_round_read_at_another_time_ends_a_training_and_names_the_site(small, 
         check_read(said, study.policy, NOW)
     for fine in (-24 * 3600, 0, 300):
         check_read(said.model_copy(update={"as_of": NOW + fine}), study.policy, NOW)
+
+
+def test_who_has_another_key_than_at_admission_is_in_no_round(coordinator):
+    north, gone = coordinator.study.site("north"), patient(coordinator)
+    with closing(sqlite3.connect(north.state)) as state, state:
+        state.execute("DELETE FROM patient WHERE subject_id = ?", (gone,))
+    coordinator.gather(coordinator.start(), 1)  # reads consents again, and so draws another key
+    with SiteStore.open(north.state) as store:
+        assert store.patient_keys({gone})
+        assert store.uses("study")["round-1"].absent == {gone}
 
 
 def test_rounds_only_go_up(coordinator):

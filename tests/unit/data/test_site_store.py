@@ -412,3 +412,19 @@ def test_no_charge_that_was_reported_is_lost_by_a_kill(reserved):
         assert charged.highest == charged.count
         assert reported[-1] <= charged.highest <= reported[-1] + 1
         store.charge("a", charged.highest + 1, 100_000)
+
+
+def test_sums_that_are_forgotten_are_in_no_file(path):
+    with SiteStore.open(path) as store:
+        planned(store, "a")
+        past, sums = store.past("a"), [bytes([step]) * 4000 for step in range(1, 9)]
+
+        def found():
+            held = b"".join(file.read_bytes() for file in path.parent.glob(path.name + "*"))
+            return [each[:2000] in held for each in sums]
+
+        for step, each in enumerate(sums, start=1):
+            past.keep(step, each, most=2)
+        assert found() == [False] * 6 + [True] * 2
+        store.close_charges("a")
+        assert found() == [False] * 8

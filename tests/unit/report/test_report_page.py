@@ -209,7 +209,7 @@ def test_the_page_says_that_patients_took_turns(passed):
     )
     charges = tuple(each.model_copy(update={"event": turns}) for each in passed.charges)
     text = words(replace(passed, charges=charges))
-    assert "each patient in one of 20 fixed groups, noise correlated over 20 steps, norm at most" in text
+    assert "each patient in one of 20 fixed groups, and in 20 sums for each turn, times 8, 4, 3, " in text
     assert "drawn with probability" not in text
     assert "drawn with probability" in words(passed)
 
