@@ -33,6 +33,7 @@ MODULES: Final = (
     *(f"evidence.{path.stem}" for path in sorted((PACKAGE / "evidence").glob("[a-z]*.py"))),
     *(f"core.{name}" for name in ("accounting", "canonical", "catalogue", "gates", "record", "study")),
     *(f"core.{name}" for name in ("audit_plan", "folder_audit", "groups", "intervals", "ladder", "one_run")),
+    *(f"core.{name}" for name in ("local_training", "planned")),
     *(f"core.{name}" for name in ("pooling", "rungs", "shape", "tail", "unjudged")),
 )
 TESTS: Final = (

@@ -36,7 +36,6 @@ from oathbound.core.finding import (
     Measured,
     NotMeasurable,
     OneRun,
-    Reconstruction,
     Tail,
     TruePositiveRate,
 )
@@ -443,7 +442,7 @@ def _metric(measure: Measure) -> str:
     return measure.metric if isinstance(measure, NotMeasurable) else measure.kind
 
 
-def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR0911, PLR0912 - one return for each reason
+def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR0911 - one return for each reason
     """Return `measure`, or why a verdict cannot rest on it: a site's suppression is checked, not trusted."""
     if isinstance(measure, NotMeasurable):
         return f"not measurable: {measure.reason}"
@@ -457,8 +456,6 @@ def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR09
             return f"not measurable: fewer than {TAIL_HELD_OUT} held-out patients"
         if not measure.lower_hits <= measure.upper_hits <= measure.members:
             return "not measurable: the hits contradict each other"
-    elif isinstance(measure, Reconstruction):
-        return measure
     elif isinstance(measure, AucDifference):
         return _usable_difference(measure, minimum)
     elif isinstance(measure, Auc) and fewest + COUNT_SLACK < LEAST_FOR_AUC:
@@ -469,9 +466,15 @@ def usable(measure: Measure, minimum: int) -> Usable | str:  # noqa: C901, PLR09
         return "not measurable: the error is more than such an AUC can have"
     elif isinstance(measure, Excess) and not _adds_up(measure):
         return "not measurable: the difference is not that of the means"
-    elif measure.standard_error == 0 and not (isinstance(measure, Auc) and measure.estimate in (0, 1)):
+    elif _has_no_spread(measure):
         return "not measurable: the scores have no spread"
     return measure
+
+
+def _has_no_spread(measure: Usable) -> bool:
+    if isinstance(measure, Auc):
+        return measure.standard_error == 0 and measure.estimate not in (0, 1)
+    return isinstance(measure, Excess) and measure.standard_error == 0
 
 
 def _possible(auc: Auc | Baseline) -> bool:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan, ReconstructionPlan
-from oathbound.core.finding import Finding, Measured, Reconstruction, Threat
+from oathbound.core.finding import Auc, Finding, Measured, Reconstruction, Threat
 from oathbound.core.gates import UNCONTROLLED, Attempted, Verdict, judge
 from oathbound.core.pooling import controlled, hits_between, pool
 from oathbound.core.reconstruction import found_in
@@ -66,6 +66,11 @@ def test_an_attack_that_cannot_break_the_gate_on_a_bare_gradient_passes_nothing(
     assert UNCONTROLLED in judgement.sentence
 
 
+def test_a_weak_control_is_the_reason_only_where_it_would_pass():
+    weak = back(bare=10, noised=10, members=60)
+    assert "targets would settle it" in judged(weak, weak).sentence
+
+
 def test_who_is_found_in_a_sum_needs_no_control():
     assert judged(back(bare=0, noised=150)).verdict is Verdict.FAIL
     assert "shows nothing" in found_in(back(bare=15))
@@ -106,6 +111,12 @@ def test_few_people_of_whom_decoys_are_drawn_tell_less():
         pool([back(noised=50).model_copy(update={"held_out": count})]).interval(0.025) for count in (25, 1000)
     )
     assert few.lower < many.lower < many.upper < few.upper
+
+
+def test_a_pool_is_of_one_kind():
+    other = Auc(kind="auc", score="loss", estimate="0.5", standard_error="0.01", members=100, held_out=100)
+    with pytest.raises(ValueError, match="measures of one kind"):
+        pool([back(), other])
 
 
 def test_nobody_finds_more_than_were_attacked():

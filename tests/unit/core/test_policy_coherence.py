@@ -187,6 +187,10 @@ def test_what_is_reconstructed_is_recordings_and_from_sums_of_gradients():
     with pytest.raises(WrongInput, match="is for models of recordings"):
         policy(audit=attacked)
     scans = NOTHING | {"recordings": RECORDINGS, "model": SCAN_NET, "audit": attacked}
+    linked = AUDIT | {"linkage": {"gallery": 50}}
+    with pytest.raises(WrongInput, match=r"audit\.linkage is for models of recordings"):
+        policy(audit=linked)
+    assert policy(**scans | {"audit": linked}).audit.linkage.gallery == 50
     assert policy(**scans).audit.reconstruction.decoys == 19
     training = local().plain()["training"]
     free = {"privacy": "none", "budget": None, "min_sites": 2, "training": training}
