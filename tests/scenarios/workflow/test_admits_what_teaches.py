@@ -49,8 +49,7 @@ def sworn(tmp_path):
             text = text[: text.index("[policy.recordings]")] + FEATURES + text[text.index("[policy.train") :]
             of_recordings = slice(text.index("[policy.audit.reconstruction]"), text.index("[[policy.gates]]"))
             text = text.replace(text[of_recordings], "")
-            gate = text.index('[[policy.gates]]\ntest = "gradient-reconstruction"')
-            text = text[:gate] + text[text.index("[run]") :]
+            text = text[: text.rindex("[[policy.gates]]")] + text[text.index("[run]") :]
         (path / "study.toml").write_text(text)
         study = StudyFolder.open(path)
         swear(study, "north")
