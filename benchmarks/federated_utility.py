@@ -1,6 +1,7 @@
 """What a federation costs a model: held-out AUC of every way to train it, beside training on pooled records.
 
-    python benchmarks/federated_utility.py [--cohort heart|nodules|eicu] [--draws N] [--eicu MEDS]
+    python benchmarks/federated_utility.py [--cohort heart|nodules] [--draws N] [--no-private]
+    python benchmarks/federated_utility.py --cohort eicu|ultrasound|brain --data FOLDER
 
 Each draw divides the people of all sites anew, at random: 70 % members, the rest held out. All ways see the
 same members, and are tried on the same others. The private ways add the noise of one epsilon in three ways:
@@ -12,13 +13,17 @@ same members, and are tried on the same others. The private ways add the noise o
 `pooled` is torch's Adam on all members' records in one place. Trainer, ring, noise and descent of the others
 are those of a run; masks are left out, for they cancel. Nothing was tuned on these draws. eICU is the demo in
 the MEDS layout, with `sites.parquet`: death in hospital, by the worst values of day one, in four regions.
+Ultrasound is BUSI (Al-Dhabyani et al. 2020), malignant against benign; brain is a collection of slices of
+MRI, a tumour against none: 64 x 64, at three sites by chance, groups of near copies in place of patients.
 """
 
 import argparse
 import copy
+import csv
 import math
 import platform
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,27 +34,31 @@ from string import Template
 import numpy as np
 import polars as pl
 import torch
+from PIL import Image
 
 from oathbound.audit.references import trained as trained_pooled
 from oathbound.audit.statistics import delong
 from oathbound.core import accounting
 from oathbound.core.canonical import digest
-from oathbound.core.shape import Features, LogisticRegression
+from oathbound.core.patient import Columns
+from oathbound.core.shape import Features, LogisticRegression, Recordings, ScanNet
 from oathbound.core.study import Budget, Study, Training
 from oathbound.data import heart, nodules
 from oathbound.data.meds import open_meds
 from oathbound.hazmat.gaussian import DiscreteGaussian
-from oathbound.models import tabular
+from oathbound.models import convolutional, tabular
 from oathbound.models.convolutional import Recogniser
 from oathbound.models.family import encoder_of, family_of
 from oathbound.models.features import FeatureEncoder
 from oathbound.models.model import Model, flat, load_flat
+from oathbound.models.recordings import RecordingEncoder
 from oathbound.train.descent import Descent
 from oathbound.train.plan import Plan, Privacy
 from oathbound.train.trainer import Trainer
-from oathbound.workflow.site import Members
+from oathbound.workflow.members import Members
 
 SHARE = 0.7
+SIDE = 64
 DELTA = Decimal("1e-5")
 EPSILONS = (Decimal(3), Decimal(8))
 RUN = digest(b"run")
@@ -136,6 +145,49 @@ def eicu(folder: Path) -> Cohort:
     return Cohort(model, rows[site != "Unknown"], site[site != "Unknown"])
 
 
+def ultrasound(folder: Path) -> Cohort:
+    """Return the groups of BUSI with a lesion, whose images are malignant or benign."""
+    images, labels, groups = [], [], []
+    with zipfile.ZipFile(folder / "images_128.zip") as archive, (folder / "labels.csv").open() as lines:
+        for line in csv.DictReader(lines):
+            if line["label_name"] != "normal":
+                with archive.open(line["file"]) as file:
+                    images.append(np.asarray(Image.open(file).resize((SIDE, SIDE), Image.Resampling.BOX)))
+                labels.append(line["label_name"] == "malignant")
+                groups.append(int(line["near_dup_group"]))
+    return scans(np.stack(images), np.array(labels), np.array(groups))
+
+
+def brain(folder: Path) -> Cohort:
+    """Return some groups of slices of brains, with a tumour or without."""
+    with np.load(folder / "images_64.npz", allow_pickle=False) as arrays:
+        images, labels, groups = arrays["images"], arrays["labels"], arrays["near_dup_group"]
+        healthy = arrays["classes"].tolist().index("notumor")
+    some = np.isin(groups, np.random.default_rng(0).permutation(np.unique(groups))[:1000])
+    return scans(images[some], labels[some] != healthy, groups[some])
+
+
+def scans(images: np.ndarray, ill: np.ndarray, groups: np.ndarray) -> Cohort:
+    """Return a ScanNet and the rows of patients, each of whom has at most four images."""
+    seen = Recordings(
+        shape=(SIDE, SIDE), most=4, classes=("no", "yes"), centre=Decimal("127.5"), scale=Decimal("127.5")
+    )
+    order = np.argsort(groups, kind="stable")
+    _, rows = RecordingEncoder(seen).encode_columns(
+        Columns(
+            subject=groups[order].astype(np.int64),
+            time=np.full(len(order), np.datetime64("NaT"), dtype="datetime64[us]"),
+            code=ill[order].astype(np.uint8),
+            value=np.full(len(order), np.nan),
+            codes=seen.classes,
+            frames=images[order],
+        )
+    )
+    model = convolutional.build(ScanNet(name="scan-net", widths=(8, 16, 32), seed=1), seen)
+    site = np.random.default_rng(0).choice(["one", "two", "three"], len(rows))
+    return Cohort(model, rows, site)
+
+
 def training(members: int, learning_rate: str = "0.1", local: dict[str, str] | None = None) -> Training:
     """Return the plan of the demos' private studies, for so many members."""
     plain = {
@@ -194,7 +246,9 @@ def privacy(plan: Training, epsilon: Decimal, honest: int) -> Privacy:
     return Privacy(Budget.parse({**plain, **budget}, what="budget"), sigma, honest)
 
 
-def ways(cohort: Cohort, members: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, Model]]:
+def ways(
+    cohort: Cohort, members: np.ndarray, rng: np.random.Generator, *, private: bool
+) -> Iterator[tuple[str, Model]]:
     """Yield the name of each way to train, and the model that it makes of the members."""
     rows, site, size = cohort.rows[members], cohort.site[members], flat(cohort.model).size
     parts = {str(name): rows[site == name] for name in np.unique(site)}
@@ -209,7 +263,7 @@ def ways(cohort: Cohort, members: np.ndarray, rng: np.random.Generator) -> Itera
     for name, (local, rate) in ALGORITHMS.items():
         agreed = training(len(members), rate, local)
         yield f"{name}, {LOCAL['steps']} local steps", federated(cohort.model, parts, plan(agreed))
-    for epsilon in EPSILONS:
+    for epsilon in EPSILONS if private else ():
         shares = privacy(plain, epsilon, len(parts) - 1)
         yield f"epsilon {epsilon}, distributed", federated(cohort.model, parts, plan(plain, noise=shares))
         whole = privacy(plain, epsilon, 1)
@@ -243,15 +297,20 @@ def shown(values: np.ndarray, beside: np.ndarray) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cohort", choices=("heart", "nodules", "eicu"), default="heart")
+    parser.add_argument(
+        "--cohort", choices=("heart", "nodules", "eicu", "ultrasound", "brain"), default="heart"
+    )
     parser.add_argument("--draws", type=int, default=50)
-    parser.add_argument("--eicu", type=Path, default=Path("eicu_demo"))
+    parser.add_argument("--data", type=Path, default=Path())
+    parser.add_argument("--private", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
     made = {
         "heart": lambda: demo("heart", heart),
         "nodules": lambda: demo("nodules", nodules),
-        "eicu": lambda: eicu(given.eicu),
+        "eicu": lambda: eicu(given.data),
+        "ultrasound": lambda: ultrasound(given.data),
+        "brain": lambda: brain(given.data),
     }
     cohort = made[given.cohort]()
     sites, people = np.unique(cohort.site, return_counts=True)
@@ -259,7 +318,7 @@ def main() -> None:
     areas: dict[str, list[float]] = {}
     for _ in range(given.draws):
         order = rng.permutation(len(cohort.rows))
-        for name, model in ways(cohort, order[:members], rng):
+        for name, model in ways(cohort, order[:members], rng, private=given.private):
             areas.setdefault(name, []).append(area(model, cohort.rows[order[members:]]))
     n = len(sites)
     print(f"python {platform.python_version()}, torch {torch.__version__}; {given.draws} draws of", end=" ")

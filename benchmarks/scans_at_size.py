@@ -32,7 +32,7 @@ from oathbound.models.model import flat
 from oathbound.models.recordings import RecordingEncoder
 from oathbound.train.clip import clipped_sum
 from oathbound.workflow import records
-from oathbound.workflow.train import Members
+from oathbound.workflow.members import Members
 
 EACH, PIECE = 4, 500
 NETWORKS = (((4, 8), 40, 8), ((4, 8, 16), 40, 8), ((8, 16, 32), 40, 8), ((8, 16, 32), 224, 2))

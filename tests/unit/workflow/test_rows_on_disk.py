@@ -16,8 +16,8 @@ from oathbound.data.description import Dropped, SourceDescription
 from oathbound.data.memory import InMemory
 from oathbound.models.recordings import RecordingEncoder
 from oathbound.workflow import records
+from oathbound.workflow.members import Members
 from oathbound.workflow.records import rows_of
-from oathbound.workflow.site import Members
 
 SEEN = {"shape": [4, 5], "most": 3, "centre": "0", "scale": "64", "classes": ["a", "b"]}
 MEMBERS = (3, 4, 8, 20)
