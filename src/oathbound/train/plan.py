@@ -93,8 +93,7 @@ class Plan:
                 f"the plan costs epsilon {needed}, and the budget is {self.privacy.budget.epsilon}",
                 needed=str(needed),
                 allowed=str(self.privacy.budget.epsilon),
-                hint="raise noise_multiplier, or lower attempts, or sampling_rate where coins are tossed; "
-                "every site must sign again",
+                hint="raise noise_multiplier, or lower attempts or sampling_rate; every site must sign again",
             )
         return needed
 
