@@ -12,9 +12,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     "core.gates _sentence: no `claim.upper is not None`": (
         "a claim with an estimate has both ends; this tells the type checker so"
     ),
-    "core.gates usable: no `isinstance(measure, Excess)`": (
-        "an AUC of fewer patients was refused one line before; the two bounds are equal"
-    ),
     "core.gates _note: no `_turned(pooled, gate, side)`": (
         "notes are of undecided claims; one with its upper end below the gate is undecided only if turned"
     ),

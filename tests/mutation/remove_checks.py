@@ -48,7 +48,7 @@ TRIED: Final = "not slow and not hypothesis"
 CALLS: Final = 300
 """So many calls of a function in one test are traced: a test that calls it oftener does the same again."""
 
-LIKELIEST: Final = 100
+LIKELIEST: Final = 200
 CASES: Final = 10
 """So many tests are tried on a mutant, so many cases of one before those of another: see `Reach.of`."""
 
