@@ -82,9 +82,8 @@ def test_it_is_killed_and_goes_on_and_is_unbounded_everywhere(tmp_path):
         float(re.fullmatch(r"no bound holds · 3 of 3 sites · loss (\d\.\d{3})", each)[1]) for each in said
     ]
     assert len(losses) == 6
-    assert all(
-        2 < loss < 6 for loss in losses
-    )  # of 41 tokens, at first all alike: 3.7 nats, over a random draw
+    # of 41 tokens, at first all alike: 3.7 nats, over a random draw
+    assert losses[-1] < losses[0] < 6
 
     now = next(clock)
     for site in SITES:
