@@ -9,13 +9,18 @@ from oathbound.core.event import BandedToeplitz, Bounded, SampledGaussian
 from oathbound.core.study import Budget, Training
 
 
+def planned_coefficients(training: Training) -> tuple[int, ...]:
+    """Return what a patient's vector is multiplied by, in a sum and in those that follow it."""
+    return (1,) if training.bands is None else coefficients(training.bands)
+
+
 def planned_sigma(training: Training, budget: Budget, honest_shares: int) -> Decimal:
     """Return the parameter of each site's noise share; raises what `accounting.share_sigma` raises."""
     return accounting.share_sigma(
         noise_multiplier=budget.noise_multiplier,
         ring_norm=training.ring_norm,
         honest_shares=honest_shares,
-        coefficients=(1,) if training.bands is None else coefficients(training.bands),
+        coefficients=planned_coefficients(training),
     )
 
 
@@ -42,4 +47,4 @@ def planned_event(
     }
     if training.bands is None:
         return SampledGaussian(mechanism="sampled-gaussian", sampling_rate=training.sampling_rate, **facts)
-    return BandedToeplitz(mechanism="banded-toeplitz", coefficients=coefficients(training.bands), **facts)
+    return BandedToeplitz(mechanism="banded-toeplitz", coefficients=planned_coefficients(training), **facts)

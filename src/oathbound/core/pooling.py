@@ -293,9 +293,7 @@ def controlled(measure: Reconstruction) -> bool:
 
     One that does not shows nothing by finding nobody in a sum.
     """
-    found, _ = hits_between(measure.bare, measure.members)
-    attacked = measure.members + COUNT_SLACK
-    return _lower_rate(found, attacked, _own_share(measure), _CONTROL) > measure.chance
+    return Reconstructions([measure]).control > 0
 
 
 def _own_share(measure: Reconstruction) -> float:

@@ -6,6 +6,7 @@ can square in the place of GELU (Gilad-Bachrach et al. 2016): what is left are s
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
@@ -31,9 +32,9 @@ class Recogniser(Model):
 
     head: nn.Linear
 
+    @abstractmethod
     def features(self, values: Tensor) -> Tensor:
         """Map values (n, numbers) to what the last layer sees of each recording, (n, features)."""
-        raise NotImplementedError
 
     def forward(self, values: Tensor) -> Tensor:
         """Map values (n, numbers) to log-odds (n, classes)."""

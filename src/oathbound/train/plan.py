@@ -5,10 +5,9 @@ from decimal import Decimal
 from typing import Self
 
 from oathbound.core import accounting
-from oathbound.core.bands import coefficients
 from oathbound.core.errors import BudgetRefused
 from oathbound.core.event import Bounded, Unbounded
-from oathbound.core.planned import planned_event, planned_sigma
+from oathbound.core.planned import planned_coefficients, planned_event, planned_sigma
 from oathbound.core.study import Budget, Policy, Training
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.ring import MODULUS, check_headroom
@@ -100,7 +99,7 @@ class Plan:
     @property
     def coefficients(self) -> tuple[int, ...]:
         """What a patient's vector is multiplied by, in this sum and those that follow it."""
-        return (1,) if self.training.bands is None else coefficients(self.training.bands)
+        return planned_coefficients(self.training)
 
     @property
     def words(self) -> int:
