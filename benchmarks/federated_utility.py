@@ -56,6 +56,7 @@ from oathbound.train.descent import Descent
 from oathbound.train.plan import Plan, Privacy
 from oathbound.train.trainer import Trainer
 from oathbound.workflow.members import Members
+from oathbound.workflow.sibling import Uncharged
 
 SHARE = 0.7
 SIDE = 64
@@ -78,21 +79,6 @@ class Cohort:
     model: Model
     rows: np.ndarray
     site: np.ndarray
-
-
-class Ledger:
-    """Charges nobody."""
-
-    def __init__(self) -> None:
-        self._highest = 0
-
-    def charge(self, attempt: int) -> None:
-        """Remember the attempt."""
-        self._highest = attempt
-
-    def highest(self) -> int:
-        """Return the highest attempt."""
-        return self._highest
 
 
 def demo(cohort: str, module: object) -> Cohort:
@@ -218,7 +204,7 @@ def federated(model: Model, parts: dict[str, np.ndarray], plan: Plan) -> Model:
             last_step=plan.training.steps,
             model=own,
             sampler=Members(rows, np.arange(len(rows))),
-            ledger=Ledger(),
+            ledger=Uncharged(),
             noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
         )
         for site, rows in parts.items()

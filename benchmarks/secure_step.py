@@ -41,6 +41,7 @@ from oathbound.train.plan import Plan
 from oathbound.train.secure_sum.client import Client
 from oathbound.train.secure_sum.terms import Terms, Thresholds
 from oathbound.train.trainer import Trainer
+from oathbound.workflow.sibling import Uncharged
 
 SITES = ("north", "east", "south")
 RUN, BARE = digest(b"run"), b"bare"
@@ -48,21 +49,6 @@ MODEL = LogisticRegression(name="logistic-regression")
 SIGNERS = {name: Ed25519PrivateKey.from_private_bytes(bytes([n] * 32)) for n, name in enumerate(SITES, 1)}
 RESULT, SIZE, STEPS = "OATHBOUND_BENCHMARK", "OATHBOUND_BENCHMARK_WEIGHTS", "OATHBOUND_BENCHMARK_STEPS"
 """Environment variables that say to FLARE's processes what this one was asked."""
-
-
-class Free:
-    """A ledger in memory."""
-
-    def __init__(self) -> None:
-        self._highest = 0
-
-    def charge(self, attempt: int) -> None:
-        """Remember the attempt."""
-        self._highest = attempt
-
-    def highest(self) -> int:
-        """Return the highest attempt, 0 if none."""
-        return self._highest
 
 
 class Nobody:
@@ -83,7 +69,7 @@ class Site:
         plan, terms = agreed(weights, steps)
         trainer = Trainer(
             site=name, run=RUN, plan=plan, last_step=steps, model=build(MODEL, weights - 1),
-            sampler=Nobody(weights - 1), ledger=Free(), noise=None,
+            sampler=Nobody(weights - 1), ledger=Uncharged(), noise=None,
         )  # fmt: skip
         self._node = Node(trainer, Client(terms, name, SIGNERS[name]))
         self._bare = bytes(4 * weights)

@@ -86,7 +86,7 @@ class Siblings:
         return target_of(family.model, family.encoder)
 
 
-class _Uncharged:
+class Uncharged:
     """A ledger in memory: nothing is charged to anybody, and still no attempt comes twice."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class _Uncharged:
         return self._highest
 
 
-class _Unkept:
+class Unkept:
     """The sums of the last steps, in memory alone."""
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ def _sampler(plan: Plan, rows: Rows) -> Members | Turns:
     if plan.training.bands is None:
         return Members(rows, everybody)
     numbers = (random_words(len(rows)) % np.uint64(plan.training.bands)).astype(np.int64)
-    return Turns(Groups(rows, everybody, numbers), _Unkept(), plan.coefficients)
+    return Turns(Groups(rows, everybody, numbers), Unkept(), plan.coefficients)
 
 
 def _trainer(name: str, plan: Plan, family: Family, rows: Rows) -> Trainer:
@@ -156,6 +156,6 @@ def _trainer(name: str, plan: Plan, family: Family, rows: Rows) -> Trainer:
         last_step=plan.training.steps,
         model=family.model,
         sampler=_sampler(plan, rows),
-        ledger=_Uncharged(),
+        ledger=Uncharged(),
         noise=DiscreteGaussian(plan.privacy.share_sigma) if plan.privacy else None,
     )

@@ -23,6 +23,7 @@ from oathbound.models.tabular import build
 from oathbound.train.descent import Descent
 from oathbound.train.plan import Plan, Privacy
 from oathbound.train.trainer import Trainer
+from oathbound.workflow.sibling import Uncharged
 
 WIDTH, PATIENTS, STEPS, RUNS = 6, 120, 12, 48
 RATE, CLIP, LEARNING_RATE, RING_NORM = 0.25, 0.5, 0.1, 2**14
@@ -31,16 +32,6 @@ SITES = ("north", "south", "west")
 LOOKED_AT = (3, 12)
 FAR = 4.0
 """A difference of so many standard errors comes by chance once in 16,000 looks."""
-
-
-class Ledger:
-    last = 0
-
-    def charge(self, attempt):
-        self.last = attempt
-
-    def highest(self):
-        return self.last
 
 
 class Members:
@@ -105,7 +96,7 @@ def distributed(rows):
             last_step=STEPS,
             model=build(LogisticRegression(name="logistic-regression"), WIDTH),
             sampler=Members(part),
-            ledger=Ledger(),
+            ledger=Uncharged(),
             noise=DiscreteGaussian(agreed.privacy.share_sigma),
         )
         for site, part in zip(SITES, parts, strict=True)

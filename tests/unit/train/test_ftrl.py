@@ -9,6 +9,7 @@ from oathbound.core.bands import coefficients
 from oathbound.core.errors import ProtocolRefused
 from oathbound.hazmat.ring import decode, encode
 from oathbound.train.ftrl import Solved, Turns
+from oathbound.workflow.sibling import Unkept
 
 NORM = 3
 
@@ -24,22 +25,8 @@ class Nobody:
         return np.empty((0, 1), dtype=np.float32)
 
 
-class Kept:
-    def __init__(self):
-        self.kept = {}
-
-    def steps(self):
-        return tuple(self.kept)
-
-    def sums(self):
-        return dict(self.kept)
-
-    def keep(self, step, total, *, most):
-        self.kept = {n: each for n, each in (self.kept | {step: total}).items() if n > step - most}
-
-
 def turns(bands):
-    return Turns(Nobody(), Kept(), coefficients(bands))
+    return Turns(Nobody(), Unkept(), coefficients(bands))
 
 
 def rows(bands, sums):
@@ -127,7 +114,7 @@ def test_a_site_keeps_no_more_than_it_needs():
     for step in range(1, 6):
         site.check(step)
         site.correlated(step, np.array([step]))
-        assert len(site.past.kept) == min(step, 2)
+        assert len(site.past.sums()) == min(step, 2)
 
 
 @pytest.mark.parametrize("step", [1, 3, 5, 6, 7, 9])
@@ -145,7 +132,7 @@ def test_a_step_whose_earlier_sums_are_lost_is_refused():
     site.check(1)
     for number in range(1, 4):
         site.correlated(number, np.array([1]))
-    del site.past.kept[2]
+    del site.past.sums()[2]
     with pytest.raises(ProtocolRefused, match="is not here"):
         site.check(4)
     assert "past" not in repr(site)

@@ -19,6 +19,7 @@ from oathbound.train.descent import Descent
 from oathbound.train.local_steps import MOST_LOSS, Change, local_change, mean_change, to_ring
 from oathbound.train.plan import Plan
 from oathbound.train.trainer import Trainer
+from oathbound.workflow.sibling import Uncharged
 
 torch.set_num_threads(1)
 
@@ -26,16 +27,6 @@ WIDTH = 5
 RUN = digest(b"run")
 SIZES = {"north": 30, "south": 80, "west": 10}
 MEMBERS = sum(SIZES.values())
-
-
-class Ledger:
-    last = 0
-
-    def charge(self, attempt):
-        self.last = attempt
-
-    def highest(self):
-        return self.last
 
 
 class Drawn:
@@ -112,7 +103,7 @@ def shares(agreed, weights, draws=None, sites=tuple(SIZES)):
             last_step=4,
             model=model(),
             sampler=Drawn(records(site), (draws or {}).get(site, ())),
-            ledger=Ledger(),
+            ledger=Uncharged(),
             noise=None,
         )
         each.append(trainer.share(trainer.check(step)))
@@ -296,11 +287,11 @@ def test_it_goes_on_from_a_snapshot(algorithm):
 
 def test_a_trainer_charges_before_local_steps():
     the_plan = replace(plan(training()), sites=("north",))
-    ledger = Ledger()
+    ledger = Uncharged()
 
     class Fails(Drawn):
         def sample(self, _rate):
-            assert ledger.last == 1
+            assert ledger.highest() == 1
             raise InterruptedError
 
     trainer = Trainer(
