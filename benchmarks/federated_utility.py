@@ -42,7 +42,8 @@ from oathbound.core import accounting
 from oathbound.core.canonical import digest
 from oathbound.core.patient import Columns
 from oathbound.core.shape import Features, LogisticRegression, Recordings, ScanNet
-from oathbound.core.study import Budget, Study, Training
+from oathbound.core.study import Study
+from oathbound.core.training_plan import Budget, Training
 from oathbound.data import heart, nodules
 from oathbound.data.meds import open_meds
 from oathbound.hazmat.gaussian import DiscreteGaussian

@@ -32,7 +32,7 @@ from oathbound.audit.statistics import FALSE_POSITIVES, delong
 from oathbound.core.intervals import clopper_pearson
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer, Vocabulary
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.models.family import Family, Sequences
 from oathbound.models.tokenizer import BIRTH, Tokenizer
 from oathbound.models.transformer import build

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oathbound.core.canonical import digest
 from oathbound.core.shape import LogisticRegression
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.models.model import flat
 from oathbound.models.tabular import build
 from oathbound.train.coordinator import Coordinator

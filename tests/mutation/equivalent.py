@@ -9,10 +9,10 @@ EQUIVALENT: Final[dict[str, str]] = {
     "core.gates _Round._of_score: no `len(self.sites) > 1`": (
         "more than one site measured, which the other part asks, needs more than one site"
     ),
-    "core.gates _sentence: no `claim.upper is not None`": (
+    "core.claims sentence: no `claim.upper is not None`": (
         "a claim with an estimate has both ends; this tells the type checker so"
     ),
-    "core.gates _note: no `_turned(pooled, gate, side)`": (
+    "core.claims note_of: no `turned(pooled, gate, side)`": (
         "notes are of undecided claims; one with its upper end below the gate is undecided only if turned"
     ),
     "evidence.bundle _entries: no `name in entries`": (

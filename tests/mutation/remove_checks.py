@@ -31,9 +31,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "src" / "oathbound"
 MODULES: Final = (
     *(f"evidence.{path.stem}" for path in sorted((PACKAGE / "evidence").glob("[a-z]*.py"))),
-    *(f"core.{name}" for name in ("accounting", "canonical", "catalogue", "gates", "record", "study")),
+    *(f"core.{name}" for name in ("accounting", "canonical", "catalogue", "claims", "gates")),
+    *(f"core.{name}" for name in ("record", "study", "usable")),
     *(f"core.{name}" for name in ("audit_plan", "folder_audit", "groups", "intervals", "ladder", "one_run")),
-    *(f"core.{name}" for name in ("local_training", "planned")),
+    *(f"core.{name}" for name in ("local_training", "planned", "training_plan")),
     *(f"core.{name}" for name in ("pooling", "rungs", "shape", "tail", "unjudged")),
 )
 TESTS: Final = (

@@ -30,7 +30,7 @@ from oathbound.audit.target import Target
 from oathbound.core.errors import Unavailable
 from oathbound.core.local_training import LocalTraining
 from oathbound.core.patient import Patient
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.models.family import Family
 from oathbound.models.model import Model, Rows
 

@@ -24,14 +24,9 @@ from oathbound.core.finding import (
     Tail,
     TruePositiveRate,
 )
-from oathbound.core.gates import (
-    LEAST_FOR_AUC,
-    LEAST_FOR_AUC_DIFFERENCE,
-    LEAST_FOR_EXCESS,
-    TAIL_HELD_OUT,
-)
 from oathbound.core.intervals import UNIT, binomial_at_most
 from oathbound.core.tail import most_by_chance
+from oathbound.core.usable import LEAST_FOR_AUC, LEAST_FOR_AUC_DIFFERENCE, LEAST_FOR_EXCESS, TAIL_HELD_OUT
 
 Scores = NDArray[np.float64]
 Fact = tuple[int, ...]

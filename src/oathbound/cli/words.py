@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, assert_never
 
+from oathbound.core.claims import EVERYWHERE
 from oathbound.core.finding import (
     Auc,
     AucDifference,
@@ -18,11 +19,12 @@ from oathbound.core.finding import (
     Tail,
     TruePositiveRate,
 )
-from oathbound.core.gates import EVERYWHERE, Judgement
+from oathbound.core.gates import Judgement
 from oathbound.core.one_run import shown
 from oathbound.core.reconstruction import found_in
 from oathbound.core.record import decimal_text
-from oathbound.core.study import Budget, Policy
+from oathbound.core.study import Policy
+from oathbound.core.training_plan import Budget
 
 if TYPE_CHECKING:
     from oathbound.audit.price import TestPrice

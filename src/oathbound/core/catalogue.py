@@ -119,7 +119,7 @@ CATALOGUE: Final[Mapping[str, Listed]] = MappingProxyType(
         "image-linkage": Listed(
             1,
             {
-                "excess": frozenset({"verification", *LINKED_BY_THEMSELVES}),
+                "excess": frozenset({"verification", LINKED_BY_THEMSELVES}),
                 "baseline": frozenset({OF_LINKAGE_ALONE}),
             },
             LINKAGE_THREAT,

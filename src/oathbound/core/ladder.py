@@ -10,9 +10,9 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Final
 
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NothingExamined
 from oathbound.core.finding import Excess, NotMeasurable
-from oathbound.core.gates import Verdict
 from oathbound.core.pooling import pool
 
 NOT_EXPRESSIBLE: Final = "the model's vocabulary cannot express this rung"

@@ -6,7 +6,7 @@ from typing import Any
 from oathbound.core import accounting
 from oathbound.core.bands import coefficients
 from oathbound.core.event import BandedToeplitz, Bounded, SampledGaussian
-from oathbound.core.study import Budget, Training
+from oathbound.core.training_plan import Budget, Training
 
 
 def planned_coefficients(training: Training) -> tuple[int, ...]:

@@ -7,9 +7,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from oathbound.core.catalogue import UNGATED
 from oathbound.core.finding import DidNotRun, Finding, Measure, NotMeasurable
-from oathbound.core.gates import usable
 from oathbound.core.intervals import UNIT
 from oathbound.core.pooling import Usable, pool
+from oathbound.core.usable import usable
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from oathbound.core.groups import OF_GROUPS, counts_fit
 from oathbound.core.one_run import Accounted
 from oathbound.core.planned import planned_event, planned_sigma
 from oathbound.core.pooling import COUNT_SLACK
-from oathbound.core.study import Policy, Training
+from oathbound.core.study import Policy
+from oathbound.core.training_plan import Training
 from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, CheckpointSeen
 from oathbound.evidence.keys import Party
 from oathbound.evidence.predicates import (

@@ -8,20 +8,14 @@ from typing import Self
 from markupsafe import Markup
 
 from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.claims import BROKEN, EVERYWHERE, Claim, Verdict
 from oathbound.core.finding import DidNotRun, Finding
 from oathbound.core.folder_audit import FolderAudit
-from oathbound.core.gates import (
-    BROKEN,
-    EVERYWHERE,
-    Claim,
-    Verdict,
-    baseline_rate,
-    error_rate,
-    tells_apart,
-)
+from oathbound.core.gates import baseline_rate, error_rate
 from oathbound.core.record import decimal_text
 from oathbound.core.study import Gate
 from oathbound.core.unjudged import Estimate, estimates
+from oathbound.core.usable import tells_apart
 from oathbound.evidence.verify import Verified
 from oathbound.report.figures import (
     STATES,

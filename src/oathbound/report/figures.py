@@ -13,8 +13,8 @@ from typing import Final, Protocol, Self
 
 from markupsafe import Markup
 
+from oathbound.core.claims import Verdict
 from oathbound.core.finding import DECIMALS
-from oathbound.core.gates import Verdict
 from oathbound.core.intervals import UNIT
 from oathbound.core.record import decimal_text
 
@@ -43,7 +43,7 @@ class Drawn(Protocol):
     """What an interval is drawn of: a claim against its gate, or an estimate, which has none."""
 
     @property
-    def test(self) -> str: ...  # noqa: D102 - as in `core.gates.Claim`, like all that follow
+    def test(self) -> str: ...  # noqa: D102 - as in `core.claims.Claim`, like all that follow
     @property
     def metric(self) -> str: ...  # noqa: D102
     @property

@@ -8,7 +8,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from oathbound.core.gates import EVERYWHERE, SHIFTED, Claim, Verdict
+from oathbound.core.claims import EVERYWHERE, SHIFTED, Claim, Verdict
 from oathbound.core.intervals import UNIT
 from oathbound.core.study import Gate
 from oathbound.core.unjudged import Estimate

@@ -11,11 +11,12 @@ from typing import Final
 from markupsafe import Markup
 
 from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.claims import EVERYWHERE, SHIFTED, Verdict
 from oathbound.core.finding import DidNotRun, Excess, Finding, NotMeasurable
-from oathbound.core.gates import EVERYWHERE, SHIFTED, Verdict, usable
 from oathbound.core.ladder import Level, levels, levels_together, risk, sentence, state, unexpressed
 from oathbound.core.record import decimal_text
 from oathbound.core.rungs import Rung
+from oathbound.core.usable import usable
 from oathbound.report.figures import STATES, UNJUDGED, Scale, gate_label, signed, statistic
 from oathbound.report.tables import Table
 

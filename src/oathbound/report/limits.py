@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
+from oathbound.core.claims import SHIFTED
 from oathbound.core.finding import Baseline, DidNotRun, Finding, Tail
-from oathbound.core.gates import SHIFTED, blind, tells_apart
 from oathbound.core.pooling import COUNT_SLACK
 from oathbound.core.tail import identified, rank_test
+from oathbound.core.usable import blind, tells_apart
 from oathbound.report.figures import per_cent
 from oathbound.report.tables import Table, count
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, assert_never
 
 from oathbound.core.catalogue import CATALOGUE, listed
+from oathbound.core.claims import Verdict
 from oathbound.core.event import PrivacyEvent, SampledGaussian, Unbounded
 from oathbound.core.finding import (
     Auc,
@@ -24,7 +25,6 @@ from oathbound.core.finding import (
     Tail,
     TruePositiveRate,
 )
-from oathbound.core.gates import Verdict
 from oathbound.core.one_run import shown
 from oathbound.core.reconstruction import found_in
 from oathbound.core.record import decimal_text

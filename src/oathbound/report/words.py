@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from oathbound.core.gates import Judgement, Verdict
+from oathbound.core.claims import Verdict
+from oathbound.core.gates import Judgement
 
 
 @dataclass(frozen=True, slots=True)

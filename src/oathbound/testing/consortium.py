@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 
 from oathbound.core.canonical import canonical, digest
 from oathbound.core.catalogue import MEMBERSHIP_THREAT
+from oathbound.core.claims import Verdict
 from oathbound.core.event import PrivacyEvent, Unbounded
 from oathbound.core.finding import Auc, Baseline, Finding, Measure, Measured, NotMeasurable, audit_seed
-from oathbound.core.gates import Verdict
 from oathbound.core.planned import planned_event, planned_sigma
 from oathbound.core.study import Policy
 from oathbound.evidence.bundle import pack

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from oathbound.core.errors import ProtocolRefused, WrongInput
 from oathbound.core.local_training import LocalTraining
 from oathbound.core.ports import PatientSampler
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.models.model import Model, load_flat
 from oathbound.train.clip import plain_sums
 from oathbound.train.plan import Plan

@@ -8,7 +8,8 @@ from oathbound.core import accounting
 from oathbound.core.errors import BudgetRefused
 from oathbound.core.event import Bounded, Unbounded
 from oathbound.core.planned import planned_coefficients, planned_event, planned_sigma
-from oathbound.core.study import Budget, Policy, Training
+from oathbound.core.study import Policy
+from oathbound.core.training_plan import Budget, Training
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.ring import MODULUS, check_headroom
 

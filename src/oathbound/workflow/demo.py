@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from oathbound.core.claims import EVERYWHERE, Claim, Verdict
 from oathbound.core.errors import NotAuthentic, OathboundError, WrongInput
 from oathbound.core.exits import Exit
-from oathbound.core.gates import EVERYWHERE, Claim, Judgement, Verdict
+from oathbound.core.gates import Judgement
 from oathbound.evidence.keys import Secret
 from oathbound.evidence.predicates import Admission, Exclusion
 from oathbound.evidence.trust import Trust

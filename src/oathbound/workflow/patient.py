@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, cast
 
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NothingExamined, WrongInput
-from oathbound.core.gates import Verdict
 from oathbound.data.cohort import PARTS
 from oathbound.data.commitment import cohort_proof
 from oathbound.data.consent import Consent, Provision

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.finding import Excess, NotMeasurable
-from oathbound.core.gates import Verdict
 from oathbound.core.ladder import NOT_EXPRESSIBLE, Level, levels, risk, sentence, state
 from oathbound.core.rungs import EVENTS, Rung, ladder_of, published_ladder
 

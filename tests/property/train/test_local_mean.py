@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oathbound.core.canonical import digest
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.hazmat.ring import decode, encode
 from oathbound.train.local_steps import MOST_LOSS, Change, mean_change, to_ring
 from oathbound.train.plan import Plan

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="training is an extra")
 
+from oathbound.core.claims import BROKEN, Verdict
 from oathbound.core.finding import OneRun
-from oathbound.core.gates import BROKEN, Verdict
 from oathbound.evidence.verify import verify
 from oathbound.workflow import init, sibling
 from oathbound.workflow.admit import admit_site

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from oathbound.core.gates import Verdict
+from oathbound.core.claims import Verdict
 from oathbound.data.recipes import Published
 from oathbound.evidence.trust import Trust
 from oathbound.evidence.verify import Verified, verify

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training is an extra")
 
-from oathbound.core.gates import EVERYWHERE
+from oathbound.core.claims import EVERYWHERE
 from oathbound.core.pooling import controlled
 
 SITES = ["slices-1-25", "slices-2-5", "slices-other"]

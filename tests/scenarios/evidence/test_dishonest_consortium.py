@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import pytest
 
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NotAcceptable, NotAuthentic
-from oathbound.core.gates import Verdict
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.envelope import sign
 from oathbound.evidence.heads import origin

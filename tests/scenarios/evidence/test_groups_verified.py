@@ -6,9 +6,9 @@ import pytest
 
 from oathbound.core.canonical import canonical, digest
 from oathbound.core.catalogue import SUBGROUP_THREAT
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NotAcceptable
 from oathbound.core.finding import Auc, Finding, Measured, NotMeasurable, audit_seed
-from oathbound.core.gates import Verdict
 from oathbound.evidence.predicates import Found
 from oathbound.evidence.verify import verify
 from oathbound.testing.consortium import NOW, Consortium

@@ -9,9 +9,9 @@ import pytest
 
 from oathbound.core.canonical import canonical, digest
 from oathbound.core.catalogue import CATALOGUE
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NotAcceptable, NotAuthentic
 from oathbound.core.finding import DidNotRun, Excess, Finding, Measured, NotMeasurable, audit_seed
-from oathbound.core.gates import Verdict
 from oathbound.evidence.contents import Contents
 from oathbound.evidence.heads import origin
 from oathbound.evidence.keys import Secret

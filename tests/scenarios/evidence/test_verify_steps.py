@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from oathbound.core.canonical import digest
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NotAcceptable, NotAuthentic
 from oathbound.core.event import Unbounded
 from oathbound.core.finding import Threat
-from oathbound.core.gates import Verdict
 from oathbound.evidence.bundle import pack
 from oathbound.evidence.envelope import sign
 from oathbound.evidence.keys import Secret

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from oathbound.core.canonical import digest
 from oathbound.core.errors import ProtocolRefused, Unavailable
 from oathbound.core.shape import EventTransformer as Architecture
-from oathbound.core.study import Budget, Training
+from oathbound.core.training_plan import Budget, Training
 from oathbound.models.model import flat, load_flat
 from oathbound.models.transformer import build, loss
 from oathbound.train.coordinator import Coordinator

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("torch", reason="training is an extra")
 
+from oathbound.core.claims import Verdict
 from oathbound.core.event import Unbounded
-from oathbound.core.gates import Verdict
 from oathbound.data.store import SiteStore
 from oathbound.evidence.trust import Trust
 from oathbound.workflow.admit import admit_site

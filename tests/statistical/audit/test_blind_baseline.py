@@ -19,10 +19,12 @@ from oathbound.audit.statistics import baseline, delong
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.catalogue import MEMBERSHIP_THREAT
+from oathbound.core.claims import SHIFTED, Verdict
 from oathbound.core.finding import Finding
-from oathbound.core.gates import SHIFTED, Attempted, Verdict, judge, tells_apart
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.patient import Event, Patient
 from oathbound.core.study import Gate
+from oathbound.core.usable import tells_apart
 
 pytestmark = pytest.mark.statistical
 log = logging.getLogger(__name__)

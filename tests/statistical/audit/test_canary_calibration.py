@@ -15,8 +15,9 @@ import torch
 from oathbound.audit.catalog.canary import Canary
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.catalogue import CANARY_THREAT
+from oathbound.core.claims import Verdict
 from oathbound.core.finding import Auc, Finding, Measured
-from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.one_run import UNPROMISED_DELTA, Accounted, epsilon_at_least
 from oathbound.core.patient import Event, Patient
 from oathbound.evidence.keys import Secret

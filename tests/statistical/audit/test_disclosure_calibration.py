@@ -9,8 +9,9 @@ from scipy import stats
 from oathbound.audit.chains import CodeSet, set_avoiding
 from oathbound.audit.statistics import Group, excess, standardised_difference
 from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.claims import Verdict
 from oathbound.core.finding import Finding, Measured, NotMeasurable, Threat
-from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.pooling import pool
 from oathbound.core.study import Gate
 

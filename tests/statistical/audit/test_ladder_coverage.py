@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from oathbound.audit.statistics import Group, excess
-from oathbound.core.gates import Verdict
+from oathbound.core.claims import Verdict
 from oathbound.core.ladder import Level, levels, risk, state
 from oathbound.core.pooling import pool
 from oathbound.core.rungs import published_ladder

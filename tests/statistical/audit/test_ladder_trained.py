@@ -11,7 +11,7 @@ from planted import planted
 from oathbound.audit.catalog.sensitive_disclosure import disclosed
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import SensitiveSet
-from oathbound.core.gates import Verdict
+from oathbound.core.claims import Verdict
 from oathbound.core.ladder import levels, risk, sentence, state
 from oathbound.core.patient import Event, Patient
 from oathbound.core.rungs import ladder_of

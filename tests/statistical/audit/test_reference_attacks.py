@@ -18,11 +18,11 @@ from oathbound.audit.references import Supplied, Trained, trained
 from oathbound.audit.statistics import auc, baseline, delong, true_positive_rate
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan
-from oathbound.core.gates import tells_apart
 from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool
 from oathbound.core.shape import EventTransformer, Vocabulary
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
+from oathbound.core.usable import tells_apart
 from oathbound.models.family import Family, Sequences
 from oathbound.models.tokenizer import BIRTH, Tokenizer
 from oathbound.models.transformer import build

@@ -33,8 +33,9 @@ from oathbound.audit.statistics import (
 )
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan, SensitiveSet
+from oathbound.core.claims import Verdict
 from oathbound.core.finding import Finding, Measured, Threat
-from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.intervals import normal
 from oathbound.core.patient import Event, Patient
 from oathbound.core.pooling import pool

@@ -15,7 +15,7 @@ import torch
 from oathbound.core.accounting import share_sigma
 from oathbound.core.canonical import digest
 from oathbound.core.shape import LogisticRegression
-from oathbound.core.study import Budget, Training
+from oathbound.core.training_plan import Budget, Training
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.hazmat.random import bernoulli
 from oathbound.models.model import flat

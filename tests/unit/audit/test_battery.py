@@ -21,7 +21,8 @@ from oathbound.core.finding import audit_seed
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer as Architecture
 from oathbound.core.shape import Vocabulary
-from oathbound.core.study import Budget, Consenting, Drawing, Gate, Member, Policy, Training
+from oathbound.core.study import Consenting, Drawing, Gate, Member, Policy
+from oathbound.core.training_plan import Budget, Training
 from oathbound.models.tokenizer import Tokenizer
 from oathbound.models.transformer import build
 

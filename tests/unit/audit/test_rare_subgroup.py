@@ -16,9 +16,10 @@ from oathbound.audit.references import References
 from oathbound.audit.target import AuditedPatients
 from oathbound.core.audit_plan import AuditPlan, CodeGroup, GroupPlan, SensitiveSet
 from oathbound.core.catalogue import is_whole, listed
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NothingExamined, Unavailable, WrongInput
 from oathbound.core.finding import Finding
-from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.groups import SUPPRESSED
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer as Architecture

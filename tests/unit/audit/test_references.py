@@ -19,7 +19,7 @@ from oathbound.core.audit_plan import AuditPlan
 from oathbound.core.errors import Unavailable
 from oathbound.core.patient import Event, Patient
 from oathbound.core.shape import EventTransformer, Features, TabularNet, Vocabulary
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.hazmat.ring import encode
 from oathbound.models import tabular, transformer
 from oathbound.models.family import Family, Sequences

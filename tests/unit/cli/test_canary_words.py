@@ -4,8 +4,9 @@ from decimal import Decimal
 
 from oathbound.cli.words import finding_lines, judgement_lines
 from oathbound.core.catalogue import CANARY_THREAT
+from oathbound.core.claims import BROKEN, Claim, Verdict
 from oathbound.core.finding import Finding, Measured, OneRun
-from oathbound.core.gates import BROKEN, Claim, Judgement, Verdict
+from oathbound.core.gates import Judgement
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan, SensitiveSet
+from oathbound.core.claims import EVERYWHERE, Verdict
 from oathbound.core.errors import NotAcceptable, NothingExamined, WrongInput
 from oathbound.core.exits import Exit
 from oathbound.core.finding import (
@@ -17,7 +18,7 @@ from oathbound.core.finding import (
     Threat,
     TruePositiveRate,
 )
-from oathbound.core.gates import EVERYWHERE, Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.intervals import clopper_pearson
 from oathbound.core.study import Gate
 

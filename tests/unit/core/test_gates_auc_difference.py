@@ -6,8 +6,9 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.claims import EVERYWHERE, Verdict
 from oathbound.core.finding import AucDifference, Finding, Measured, Threat
-from oathbound.core.gates import EVERYWHERE, Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.pooling import pool
 from oathbound.core.study import Gate
 

@@ -3,8 +3,9 @@
 from decimal import Decimal
 
 from oathbound.core.audit_plan import AuditPlan, LinkagePlan
+from oathbound.core.claims import Verdict
 from oathbound.core.finding import Excess, Finding, Measured, Threat
-from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.study import Gate
 
 DIGEST = "sha256:" + "0" * 64

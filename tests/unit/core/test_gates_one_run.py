@@ -5,8 +5,9 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan, CanaryPlan
+from oathbound.core.claims import BROKEN, Verdict
 from oathbound.core.finding import Auc, DidNotRun, Finding, Measured, OneRun, Threat
-from oathbound.core.gates import BROKEN, Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.one_run import Accounted, epsilon_at_least
 from oathbound.core.study import Gate
 

@@ -5,8 +5,9 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan, ReconstructionPlan
+from oathbound.core.claims import UNCONTROLLED, Verdict
 from oathbound.core.finding import Auc, Finding, Measured, Reconstruction, Threat
-from oathbound.core.gates import UNCONTROLLED, Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.pooling import controlled, hits_between, pool
 from oathbound.core.reconstruction import found_in
 from oathbound.core.study import Gate

@@ -6,9 +6,11 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan
+from oathbound.core.claims import SHIFTED, UNTRIED, Verdict
 from oathbound.core.finding import Auc, Baseline, DidNotRun, Finding, Measured, NotMeasurable, Threat
-from oathbound.core.gates import SHIFTED, UNTRIED, Attempted, Verdict, judge, tells_apart
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.study import Gate
+from oathbound.core.usable import tells_apart
 
 DIGEST = "sha256:" + "0" * 64
 PLAN = AuditPlan(alpha=Decimal("0.05"), minimum_patients=20)

@@ -5,9 +5,10 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.audit_plan import AuditPlan, SensitiveSet
+from oathbound.core.claims import Verdict
 from oathbound.core.errors import NothingExamined
 from oathbound.core.finding import Auc, DidNotRun, Excess, Finding, Measured, Threat
-from oathbound.core.gates import Attempted, Verdict, judge
+from oathbound.core.gates import Attempted, judge
 from oathbound.core.study import Gate
 
 SITES = ("north", "south")

@@ -7,9 +7,10 @@ import pytest
 
 from oathbound.cli import main
 from oathbound.core.canonical import canonical, digest
+from oathbound.core.claims import SHIFTED
 from oathbound.core.errors import NotAuthentic, WrongInput
 from oathbound.core.folder_audit import read_folder_audit
-from oathbound.core.gates import SHIFTED, error_rate
+from oathbound.core.gates import error_rate
 from oathbound.core.ladder import levels, risk, sentence, unexpressed
 from oathbound.core.unjudged import estimates
 from oathbound.report.attacks import attacks, audit_attacks, grounds

@@ -3,7 +3,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from oathbound.core.gates import Claim, Verdict
+from oathbound.core.claims import Claim, Verdict
 from oathbound.report.figures import Scale, axis, interval, interval_text, signed, statistic
 
 D = Decimal

@@ -8,8 +8,8 @@ import pytest
 
 from oathbound.core.bands import coefficients
 from oathbound.core.canonical import digest
+from oathbound.core.claims import Verdict
 from oathbound.core.event import BandedToeplitz
-from oathbound.core.gates import Verdict
 from oathbound.evidence.verify import STEPS
 from oathbound.report.card import study_card
 from oathbound.report.figures import interval_text

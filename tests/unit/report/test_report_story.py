@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from oathbound.core.canonical import digest
-from oathbound.core.gates import Verdict
+from oathbound.core.claims import Verdict
 from oathbound.evidence.verify import verify
 from oathbound.report.attacks import grounds
 from oathbound.report.page import render

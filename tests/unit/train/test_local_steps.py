@@ -10,7 +10,7 @@ import torch
 from oathbound.core.canonical import digest
 from oathbound.core.errors import ProtocolRefused, WrongInput
 from oathbound.core.shape import LogisticRegression
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.hazmat.ring import decode, encode
 from oathbound.models.model import load_flat
 from oathbound.models.tabular import build

@@ -24,8 +24,8 @@ from oathbound.core.audit_plan import AuditPlan, SensitiveSet
 from oathbound.core.catalogue import PROBE_THREAT
 from oathbound.core.errors import NothingExamined, WrongInput
 from oathbound.core.finding import Measured
-from oathbound.core.gates import LEAST_FOR_AUC_DIFFERENCE
 from oathbound.core.patient import Patient
+from oathbound.core.usable import LEAST_FOR_AUC_DIFFERENCE
 
 _FLAT: Final = 1e-6
 """A deviation below which a column of embeddings is constant, and tells nothing."""

@@ -26,9 +26,9 @@ from oathbound.core.audit_plan import AuditPlan, SensitiveSet
 from oathbound.core.catalogue import SUBGROUP_REFERENCE_THREAT, SUBGROUP_THREAT
 from oathbound.core.errors import NothingExamined
 from oathbound.core.finding import Measure, Measured, NotMeasurable
-from oathbound.core.gates import LEAST_FOR_AUC, LEAST_FOR_EXCESS
 from oathbound.core.groups import SUPPRESSED
 from oathbound.core.patient import Patient
+from oathbound.core.usable import LEAST_FOR_AUC, LEAST_FOR_EXCESS
 
 """One reason for both: which of them holds is itself a fact about a small group."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from oathbound.core.canonical import digest
 from oathbound.core.errors import OathboundError, ProtocolRefused, Unavailable
 from oathbound.core.shape import LogisticRegression
-from oathbound.core.study import Training
+from oathbound.core.training_plan import Training
 from oathbound.models.model import flat
 from oathbound.models.tabular import build
 from oathbound.testing.contracts.rule import expect
