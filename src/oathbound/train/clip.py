@@ -6,9 +6,10 @@ short one.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import zip_longest
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
@@ -23,6 +24,9 @@ from oathbound.models.model import Model, Rows
 _CHUNK_BYTES: Final = 48 * 1024 * 1024
 _CHUNK_PATIENTS: Final = 128
 _FLOAT32: Final = 4
+
+_NARROW: Final = 64
+"""Up to so many channels, what oneDNN prepares for a convolution of one patient costs more than it gains."""
 
 
 def clipped_sum(model: Model, rows: Rows, *, clip: float, ring_norm: int) -> NDArray[np.int64]:
@@ -81,12 +85,26 @@ class _Losses(nn.Module):
 def _one_by_one(model: Model) -> Callable[[Tensor], Tensor]:
     """Return what gives the gradient of the loss of a chunk's only row: float32 (1, d)."""
     parameters = list(model.parameters())
+    channels = [kernel.shape[0] for kernel in parameters if kernel.dim() > 2]  # noqa: PLR2004 - not matrices
+    narrow = bool(channels) and max(channels) <= _NARROW
 
     def gradient(chunk: Tensor) -> Tensor:
-        parts = torch.autograd.grad(model.losses(chunk[0]), parameters, materialize_grads=True)
+        with _without_onednn() if narrow else nullcontext():
+            parts = torch.autograd.grad(model.losses(chunk[0]), parameters, materialize_grads=True)
         return torch.cat([part.flatten() for part in parts]).unsqueeze(0)
 
     return gradient
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Compute convolutions as matrix products, in this process."""
+    flags: Any = torch.backends.mkldnn  # untyped
+    before, flags.enabled = flags.enabled, False
+    try:
+        yield
+    finally:
+        flags.enabled = before
 
 
 def _together(model: Model) -> Callable[[Tensor], Tensor]:

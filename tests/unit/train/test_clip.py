@@ -1,11 +1,13 @@
+from decimal import Decimal
+
 import numpy as np
 import pytest
 import torch
 
 from oathbound.core.shape import EventTransformer as Architecture
-from oathbound.core.shape import TabularNet
+from oathbound.core.shape import Recordings, ScanNet, TabularNet
 from oathbound.hazmat.ring import quantise
-from oathbound.models import tabular
+from oathbound.models import convolutional, tabular
 from oathbound.models.transformer import PAD, build, loss
 from oathbound.models.transformer import EventTransformer as Transformer
 from oathbound.train import clip
@@ -148,3 +150,47 @@ def test_without_privacy_the_sum_is_plain_scaled_and_saturated(model, tokens):
     with torch.no_grad():
         model.norm.weight[0] = torch.nan
     assert not unclipped_sum(model, tokens, scale=1.0, saturation=100).any()
+
+
+@pytest.fixture
+def scans():
+    seen = Recordings(shape=(16, 16), most=2, centre=Decimal(0), scale=Decimal(1), classes=("ill", "well"))
+    rows = np.random.default_rng(6).normal(size=(12, 2, 257)).astype(np.float16)
+    rows[..., -1] = np.arange(24).reshape(12, 2) % 2
+    return convolutional.build(ScanNet(name="scan-net", widths=(8, 16), seed=1), seen), rows
+
+
+def test_a_patients_scans_add_the_same_integers_whoever_else_was_sampled(scans):
+    model, rows = scans
+    alone = [clipped_sum(model, row[None], clip=0.1, ring_norm=RING_NORM) for row in rows]
+    for some in ([1, 5, 7], [7, 1], [*range(12)][::-1]):
+        together = clipped_sum(model, rows[some], clip=0.1, ring_norm=RING_NORM)
+        assert np.array_equal(together, sum(alone[place] for place in some))
+
+
+def test_without_onednn_a_gradient_of_scans_is_the_same(scans, monkeypatch):
+    model, rows = scans
+    without = clipped_sum(model, rows, clip=0.1, ring_norm=RING_NORM)
+    monkeypatch.setattr(clip, "_NARROW", 0)
+    assert np.abs(clipped_sum(model, rows, clip=0.1, ring_norm=RING_NORM) - without).max() <= 2 * len(rows)
+    assert np.abs(without).max() > 1000
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_onednn_is_used_afterwards_as_before(scans, monkeypatch, before):
+    seen = []
+
+    class StopError(Exception):
+        pass
+
+    def losses(_row):
+        seen.append(torch.backends.mkldnn.enabled)
+        raise StopError
+
+    model, rows = scans
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", before)
+    monkeypatch.setattr(model, "losses", losses)
+    with pytest.raises(StopError):
+        clipped_sum(model, rows, clip=0.1, ring_norm=RING_NORM)
+    assert seen == [False]
+    assert torch.backends.mkldnn.enabled is before
