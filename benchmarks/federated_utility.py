@@ -2,6 +2,7 @@
 
     python benchmarks/federated_utility.py [--cohort heart|nodules] [--draws N] [--no-private]
     python benchmarks/federated_utility.py --cohort eicu|ultrasound|brain --data FOLDER
+    python benchmarks/federated_utility.py --cohort ultrasound --data FOLDER --learning-rate 0.01 --steps 60
 
 Each draw divides the people of all sites anew, at random: 70 % members, the rest held out. All ways see the
 same members, and are tried on the same others. The private ways add the noise of one epsilon in three ways:
@@ -175,14 +176,14 @@ def scans(images: np.ndarray, ill: np.ndarray, groups: np.ndarray) -> Cohort:
     return Cohort(model, rows, site)
 
 
-def training(members: int, learning_rate: str = "0.1", local: dict[str, str] | None = None) -> Training:
-    """Return the plan of the demos' private studies, for so many members."""
+def training(members: int, steps: int, learning_rate: str, local: dict[str, str] | None = None) -> Training:
+    """Return the plan of the demos' private studies, but for so many members and steps, at this rate."""
     plain = {
         "members": members,
         "sampling_rate": "0.25",
-        "steps": 40,
-        "attempts": 40,
-        "round_steps": 40,
+        "steps": steps,
+        "attempts": steps,
+        "round_steps": steps,
         "learning_rate": learning_rate,
         "warmup": 0 if local else 5,
         "ring_norm": 16384,
@@ -234,13 +235,19 @@ def privacy(plan: Training, epsilon: Decimal, honest: int) -> Privacy:
 
 
 def ways(
-    cohort: Cohort, members: np.ndarray, rng: np.random.Generator, *, private: bool
+    cohort: Cohort,
+    members: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    steps: int,
+    learning_rate: str,
+    private: bool,
 ) -> Iterator[tuple[str, Model]]:
     """Yield the name of each way to train, and the model that it makes of the members."""
     rows, site, size = cohort.rows[members], cohort.site[members], flat(cohort.model).size
     parts = {str(name): rows[site == name] for name in np.unique(site)}
     names, together = tuple(parts), {"all": rows}
-    plain = training(len(members))
+    plain = training(len(members), steps, learning_rate)
 
     def plan(agreed: Training, sites: tuple[str, ...] = names, noise: Privacy | None = None) -> Plan:
         return Plan(digest(b"policy"), sites, agreed, size, noise)
@@ -248,7 +255,7 @@ def ways(
     yield "pooled", trained_pooled(cohort.model, rows, plain, rng)
     yield "federated, a sum a step", federated(cohort.model, parts, plan(plain))
     for name, (local, rate) in ALGORITHMS.items():
-        agreed = training(len(members), rate, local)
+        agreed = training(len(members), steps, rate, local)
         yield f"{name}, {LOCAL['steps']} local steps", federated(cohort.model, parts, plan(agreed))
     for epsilon in EPSILONS if private else ():
         shares = privacy(plain, epsilon, len(parts) - 1)
@@ -289,6 +296,8 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=50)
     parser.add_argument("--data", type=Path, default=Path())
+    parser.add_argument("--steps", type=int, default=40, help="sums, of every way")
+    parser.add_argument("--learning-rate", default="0.1", help="of pooled, and of a sum a step")
     parser.add_argument("--private", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -305,11 +314,23 @@ def main() -> None:
     areas: dict[str, list[float]] = {}
     for _ in range(given.draws):
         order = rng.permutation(len(cohort.rows))
-        for name, model in ways(cohort, order[:members], rng, private=given.private):
+        trained = ways(
+            cohort,
+            order[:members],
+            rng,
+            steps=given.steps,
+            learning_rate=given.learning_rate,
+            private=given.private,
+        )
+        for name, model in trained:
             areas.setdefault(name, []).append(area(model, cohort.rows[order[members:]]))
     n = len(sites)
     print(f"python {platform.python_version()}, torch {torch.__version__}; {given.draws} draws of", end=" ")
-    print(f"{members} members of {len(cohort.rows)}; {flat(cohort.model).size:,} weights; 40 sums")
+    print(
+        f"{members} members of {len(cohort.rows)}; {flat(cohort.model).size:,} weights; {given.steps} sums",
+        end=" ",
+    )
+    print(f"at rate {given.learning_rate}")
     print("sites: " + ", ".join(f"{name} {count}" for name, count in zip(sites, people, strict=True)))
     print(f"noise, times central: distributed {math.sqrt(n / (n - 1)):.3f}, per hospital {math.sqrt(n):.3f}")
     print(f"\n{'held-out AUC':<28}mean [95 % of draws]    beside pooled")

@@ -198,7 +198,8 @@ class Client:
         seeds = {peer: pairs.seed(peer, identity) for peer in pairs.others}
         own_seed = own_mask_seed(begun.batch.seed(begun.attempt.attempt), identity)
         head = MASKED.write(Answer(to=identity, site=own))
-        message = np.empty(len(head) + vector.nbytes, dtype=np.uint8)
+        gap = -len(head) % vector.itemsize  # words that begin at no multiple of their size are added slowly
+        message = np.empty(gap + len(head) + vector.nbytes, dtype=np.uint8)[gap:]
         message[: len(head)] = np.frombuffer(head, dtype=np.uint8)
         add_masks(  # A8
             vector,
