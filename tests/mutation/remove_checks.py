@@ -1,6 +1,7 @@
-"""Take one check out of verification at a time, and see that the tests turn red each time.
+"""Take one check out at a time, of verification or of the secure sum, and see that tests turn red each time.
 
-    python tests/mutation/remove_checks.py                    all modules
+    python tests/mutation/remove_checks.py verification       all its modules
+    python tests/mutation/remove_checks.py sums               all of the secure sum
     python tests/mutation/remove_checks.py evidence.steps     one module
 
 Every test runs once in a process of its own, which shows the lines that it reaches. Then every mutant (see
@@ -29,20 +30,31 @@ from equivalent import EQUIVALENT
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "src" / "oathbound"
-MODULES: Final = (
+VERIFICATION: Final = (
     *(f"evidence.{path.stem}" for path in sorted((PACKAGE / "evidence").glob("[a-z]*.py"))),
-    *(f"core.{name}" for name in ("accounting", "canonical", "catalogue", "claims", "gates")),
-    *(f"core.{name}" for name in ("record", "study", "usable")),
-    *(f"core.{name}" for name in ("audit_plan", "folder_audit", "groups", "intervals", "ladder", "one_run")),
-    *(f"core.{name}" for name in ("local_training", "planned", "training_plan")),
-    *(f"core.{name}" for name in ("pooling", "rungs", "shape", "tail", "unjudged")),
+    *(f"core.{name}" for name in ("accounting", "audit_plan", "canonical", "catalogue", "claims")),
+    *(f"core.{name}" for name in ("folder_audit", "gates", "groups", "intervals", "ladder")),
+    *(f"core.{name}" for name in ("local_training", "one_run", "planned", "pooling", "record")),
+    *(f"core.{name}" for name in ("rungs", "shape", "study", "tail", "training_plan", "unjudged", "usable")),
 )
-TESTS: Final = (
-    "tests/unit/evidence",
-    "tests/unit/core",
-    "tests/scenarios/evidence",
-    "tests/property/audit/test_ladder_monotone.py",
+SUMS: Final = (
+    *(f"train.secure_sum.{path.stem}" for path in sorted((PACKAGE / "train/secure_sum").glob("[a-z]*.py"))),
+    *(f"hazmat.{name}" for name in ("kem", "masks", "shamir")),
 )
+GROUPS: Final = {
+    "verification": (
+        VERIFICATION,
+        (
+            "tests/unit/evidence",
+            "tests/unit/core",
+            "tests/scenarios/evidence",
+            "tests/property/audit/test_ladder_monotone.py",
+        ),
+    ),
+    "sums": (SUMS, ("tests/unit/secure_sum", "tests/unit/hazmat")),
+}
+"""The modules of each, and the tests that are tried on their mutants."""
+
 TRIED: Final = "not slow and not hypothesis"
 """A property is tried on other examples each time, and where it fails they are made small: neither helps."""
 
@@ -104,7 +116,7 @@ class RemoveChecks:
                 survived.add(name)
             if status == 0 or seconds > SLOW:
                 print(f"{seconds:4.1f} s {'noticed' if status else 'survived'} {name}", flush=True)
-        others = set(MODULES) - set(self.modules)
+        others = {*VERIFICATION, *SUMS} - set(self.modules)
         known = {name for name in EQUIVALENT if name.split(" ", 1)[0] not in others}
         self.faults += [f"no test notices: {name}" for name in sorted(survived - known)]
         names = {mutant.name for mutant in mutants}
@@ -286,19 +298,20 @@ def _at_root() -> Iterator[None]:
         os.chdir(before)
 
 
-def main(modules: list[str]) -> int:
-    """Return 0 when every mutant of these modules, or of all, is noticed or known as equivalent."""
-    unknown = sorted(set(modules) - set(MODULES))
-    if unknown:
-        print(f"no module of verification: {unknown[0]}; one of: {', '.join(MODULES)}")
+def main(asked: str) -> int:
+    """Return 0 when every mutant of a group, or of one module, is noticed or known as equivalent."""
+    name = next((name for name, (modules, _) in GROUPS.items() if asked == name or asked in modules), None)
+    if name is None:
+        print(f"one of: {', '.join((*GROUPS, *VERIFICATION, *SUMS))}")
         return 2
-    plugin = RemoveChecks(modules or MODULES)
+    modules, tests = GROUPS[name]
+    plugin = RemoveChecks(modules if asked == name else (asked,))
     options = ["-q", "-s", "--no-header", "--no-summary", "-m", TRIED, "-p", "no:cacheprovider"]
     with _at_root():
-        pytest.main([*options, *TESTS], plugins=[plugin])
+        pytest.main([*options, *tests], plugins=[plugin])
     print("\n".join(plugin.faults))
     return int(bool(plugin.faults))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main("".join(sys.argv[1:])))

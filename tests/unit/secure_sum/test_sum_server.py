@@ -270,6 +270,11 @@ def test_c6_a_survivor_lost_after_another_was_lost_before():
     assert np.array_equal(sums.sum(vectors, 2), sum_of(vectors))
 
 
+def test_c6_a_survivor_lost_after_all_vectors_came_is_done_without(ready):
+    vectors = ready.vectors()
+    assert np.array_equal(ready.sum(vectors, unrevealed={LAST}), sum_of(vectors))
+
+
 @pytest.mark.parametrize("lost", ["site-1", "site-3", "site-5"])
 def test_c7_the_masks_of_who_is_lost_are_taken_away(lost):
     sums = Sums.ready(5, 1)
