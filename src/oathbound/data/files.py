@@ -117,7 +117,8 @@ class InFiles:
                 some.append(self.recorded(subject))
             except Unusable:
                 raise WrongInput(
-                    "a recording changed while the records were read", hint="restore it, or admit anew"
+                    "a recording changed while the records were read",
+                    hint="restore it: a study's cohort is drawn once",
                 ) from None
             size += 0 if some[-1].frames is None else some[-1].frames.nbytes
             if size >= columns_.MOST_FRAME_BYTES:

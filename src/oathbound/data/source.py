@@ -55,7 +55,7 @@ def check_there(missing: Collection[int]) -> None:
     if missing:
         raise WrongInput(
             f"records of {spoken(len(missing))} admitted patients are gone, or can no longer be read",
-            hint="restore them, or admit anew",
+            hint="restore them: a study's cohort is drawn once; another study can admit other patients",
         )
 
 

@@ -265,6 +265,11 @@ class SiteStore:
             raise ProtocolRefused("this study has reserved no budget here")
         return None if row[0] is None or row[1] is None else (Decimal(row[0]), Decimal(row[1]))
 
+    def has_reserved(self, study: str) -> bool:
+        """Return whether the study has reserved a budget, or has none and is marked so."""
+        with translated(self.path):
+            return self._reservation(study) is not None
+
     def check_affordable(
         self, study: str, epsilon: Decimal, delta: Decimal, limit_epsilon: Decimal, limit_delta: Decimal
     ) -> None:

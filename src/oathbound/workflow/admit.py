@@ -11,11 +11,12 @@ from oathbound.data.columns import columns_of
 from oathbound.data.disclosure import rounded
 from oathbound.data.source import Source
 from oathbound.data.store import SiteStore
-from oathbound.evidence.predicates import Admission, Exclusion, Missing, Oath, Roots
+from oathbound.evidence.predicates import Admission, Exclusion, Missing, Roots
 from oathbound.models.features import count_missing, with_a_label
 from oathbound.models.recordings import RecordingEncoder, count_unlabelled, with_a_class
 from oathbound.workflow.folders import SiteFolder, StudyFolder
-from oathbound.workflow.notary import state, stated, stated_by
+from oathbound.workflow.ledgers import check_remembered
+from oathbound.workflow.notary import check_sworn, state, stated, stated_by
 from oathbound.workflow.records import source_of
 from oathbound.workflow.rounds import commit, read_again, use_of
 
@@ -30,10 +31,8 @@ def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
     secret = site.secret()
     with study.locked(), site.log(policy) as own, study.log() as log, SiteStore.open(site.state) as store:
         mine = {name: secret.party()}
-        if policy.digest not in {oath.policy_digest for oath in stated(own, Oath, mine)}:
-            raise Refused(
-                f"{name} has not sworn to this policy", hint=f"first: oathbound oath --site {name} STUDY"
-            )
+        check_sworn(mine[name], own.leaves(), policy)
+        check_remembered(site, store)
         # What the site's own log lost, the study's still knows; it is put back, never made anew.
         earlier = stated(own, Admission, mine) or stated_by(mine[name], log, Admission)
         if not earlier:

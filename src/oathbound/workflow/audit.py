@@ -25,7 +25,8 @@ from oathbound.train.messages import weight_bytes
 from oathbound.workflow.extensions import load
 from oathbound.workflow.families import family_of, read_model
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
-from oathbound.workflow.notary import Consortium, check_clock, standing, state, stated
+from oathbound.workflow.ledgers import check_ledger
+from oathbound.workflow.notary import Consortium, check_clock, check_sworn, standing, state, stated
 from oathbound.workflow.records import source_of
 from oathbound.workflow.rounds import gather_audit
 from oathbound.workflow.sibling import Siblings
@@ -47,8 +48,9 @@ def audit_site(
     Consents are read again first. The seeds are what the site committed to with its admission, and an audit
     that has ended is not run again, so nobody tries until the result is better; one that was killed goes on
     from what the model had answered, which is kept until then in the site's folder. `watch` is told of the
-    tests done, and of the answers. Raises `NothingExamined`
-    before there is a model, and `NotAcceptable` when `model` is not the study's.
+    tests done, and of the answers. Raises `NothingExamined` before there is a model, `NotAcceptable` when
+    `model` is not the study's, and `Refused` for a policy that the site has not sworn to, or an old copy of
+    its state.
     """
     site, policy, told = study.site(name), study.policy, AuditWatch(watch)
     if study.study.run.threads:
@@ -56,6 +58,8 @@ def audit_site(
     loaded, brought = read_model(model, policy), tests_of(policy)
     with study.locked(), site.log(policy) as own, study.log() as log, SiteStore.open(site.state) as store:
         consortium, secret = Consortium.of(study), site.secret()
+        check_sworn(secret.party(), own.leaves(), policy)
+        check_ledger(store, policy.study, secret.party(), own.leaves())
         run = decode(standing(log, consortium))[0].identity
         made = stated(log, ModelMade, consortium.parties)[0]
         first = stated(log, TrainedWithSecureSum, consortium.parties)[0].round

@@ -9,11 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from oathbound.core.errors import OathboundError, Unavailable, WrongInput
+from oathbound.core.errors import OathboundError, Refused, Unavailable, WrongInput
 from oathbound.core.extras import not_installed
 from oathbound.data.fhir import read_consents
+from oathbound.data.store import SiteStore
 from oathbound.evidence.note import witnesses
+from oathbound.evidence.predicates import Admission, Oath
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file
+from oathbound.workflow.ledgers import check_remembered, said_in
+from oathbound.workflow.notary import check_sworn, said_by
 from oathbound.workflow.records import source_of
 from oathbound.workflow.site_kit import read_json, wrong_in_authorization, wrong_in_resources
 
@@ -46,11 +50,14 @@ def examine(study: StudyFolder, name: str, *, kit: Path | None, now: int) -> tup
         ("folder", lambda: _folder(site)),
         ("consents", lambda: _consents(site)),
         ("records", lambda: _records(study, site)),
+        ("policy", lambda: _policy(study, site)),
+        ("state", lambda: _state(site)),
         ("clock", lambda: _clock(study, site, now)),
     ]
     if kit is not None:
         looks.append(("flare", lambda: _flare(name, kit)))
-    return tuple(each for what, look in looks for each in _looked(what, look))
+    found = (each for what, look in looks for each in _looked(what, look))
+    return tuple({each.wrong or each.what: each for each in found}.values())  # what several looks meet, once
 
 
 def _looked(what: str, look: Callable[[], Iterator[Examined]]) -> Iterator[Examined]:
@@ -110,8 +117,31 @@ def _records(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
     yield Examined("the records can be opened")
 
 
+def _policy(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
+    """Compare the study file with what the site has sworn to, if it has."""
+    party = site.secret().party()
+    for name, leaves in said_in(site):
+        if name == study.policy.study and said_by(party, leaves, Oath):
+            check_sworn(party, leaves, study.policy)
+            yield Examined("the policy is the one that the site swore to")
+
+
+def _state(site: SiteFolder) -> Iterator[Examined]:
+    """Compare the site's state with what its logs say that it did."""
+    party = site.secret().party()
+    if site.state.exists():
+        with SiteStore.open(site.state) as store:
+            check_remembered(site, store)
+    elif any(said_by(party, leaves, Admission) for _, leaves in said_in(site)):
+        raise Refused(
+            f"{site.state} is gone, and the site has admitted patients",
+            hint="restore it: what was charged must not be forgotten",
+        )
+    yield Examined("the state has forgotten nothing that the site's logs say")
+
+
 def _clock(study: StudyFolder, site: SiteFolder, now: int) -> Iterator[Examined]:
-    """Compare the clock with the times in the checkpoints that the site has cosigned."""
+    """Compare the clock with the times at which checkpoints were cosigned that the site has seen."""
     memories = sorted((site.path / "witness").glob("*.note"))
     trusted = {party.fingerprint: party for party in study.parties().values()} if memories else {}
     latest = max(
@@ -120,7 +150,7 @@ def _clock(study: StudyFolder, site: SiteFolder, now: int) -> Iterator[Examined]
     behind = now < latest
     yield Examined(
         "the clock is not behind what was cosigned",
-        "this machine's clock is behind a time that another site has cosigned at" if behind else "",
+        "this machine's clock is behind the time of a cosignature" if behind else "",
         "set it by a time server" if behind else "",
     )
 

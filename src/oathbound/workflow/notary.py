@@ -7,9 +7,9 @@ that reached the site's log and not the study's is delivered on the next try.
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
-from oathbound.core.errors import NotAuthentic, NothingExamined, Unavailable
+from oathbound.core.errors import NotAuthentic, NothingExamined, Refused, Unavailable
 from oathbound.core.study import Policy
 from oathbound.evidence.envelope import identity, open_envelope, sign
 from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, origin
@@ -17,10 +17,14 @@ from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
 from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import Checkpoint, cosign, decode, open_checkpoint, sign_checkpoint, witnesses
-from oathbound.evidence.predicates import ModelMade, Predicate, predicate_of
+from oathbound.evidence.predicates import ModelMade, Oath, Predicate, predicate_of
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 
 _P = TypeVar("_P", bound=Predicate)
+
+_CHANGED: Final = (
+    "study.toml was changed since: put back its [policy], or give the changed study another name"
+)
 
 
 class Witness(Protocol):
@@ -96,11 +100,12 @@ class SiteWitness:
         checkpoint = open_checkpoint(note, self.parties[operator], origin(self.policy, operator))
         if operator == self.policy.coordinator.name:
             self.review(leaves[: checkpoint.size])
-        self._remember(checkpoint, note, [leaf_hash(leaf) for leaf in leaves])
-        return cosign(note, self.site.secret(), now)
+        cosigned = cosign(note, self.site.secret(), now)
+        self._remember(checkpoint, cosigned, [leaf_hash(leaf) for leaf in leaves])
+        return cosigned
 
     def _remember(self, checkpoint: Checkpoint, note: bytes, leaf_hashes: Sequence[bytes]) -> None:
-        """Write down what is about to be cosigned, if the log only grew since the last time.
+        """Write down what was cosigned, before anybody sees it, if the log only grew since the last time.
 
         Raises `NotAuthentic` for a log whose leaves are not those of its checkpoint, or that was rewritten.
         """
@@ -125,6 +130,25 @@ def state(predicate: Predicate, secret: Secret, *logs: Log) -> None:
     for log in logs:
         if all(_identity(other, mine) != wanted for other in log.leaves()):
             log.append(leaf)
+
+
+def check_sworn(party: Party, leaves: Iterable[bytes], policy: Policy) -> None:
+    """Refuse a policy that a site has not sworn to; `leaves` are of its own log."""
+    sworn = {oath.policy_digest for oath in said_by(party, leaves, Oath)}
+    if not sworn:
+        raise Refused(
+            f"{party.name} has not sworn to this policy",
+            hint=f"first: oathbound oath --site {party.name} STUDY",
+        )
+    if policy.digest not in sworn:
+        raise Refused(f"{party.name} has not sworn to this policy, but to another one", hint=_CHANGED)
+
+
+def check_unchanged(log: Log, consortium: Consortium) -> None:
+    """Refuse a policy other than the one that the sites of a study's log swore to."""
+    for oath in stated(log, Oath, consortium.parties):
+        if oath.policy_digest != consortium.policy.digest:
+            raise Refused(f"{oath.site} has not sworn to this policy, but to another one", hint=_CHANGED)
 
 
 def deliver(leaves: Iterable[bytes], log: Log) -> None:

@@ -19,6 +19,7 @@ from oathbound.workflow.model_files import model_files
 from oathbound.workflow.notary import (
     Consortium,
     check_complete,
+    check_unchanged,
     standing,
     stands,
     state,
@@ -39,13 +40,15 @@ class Released:
 def release(study: StudyFolder, model: Path, out: Path, *, now: int) -> Released:
     """Judge the study's model, log the decision, write the bundle, and verify it as a stranger would.
 
-    The bundle is written also when the model is refused. Raises `Refused` when a site has not audited,
-    `NothingExamined` when there is no model, and `NotAcceptable` when `model` is another one.
+    The bundle is written also when the model is refused. Raises `Refused` when a site has not audited, or has
+    sworn to another policy, `NothingExamined` when there is no model, and `NotAcceptable` when `model` is
+    another one.
     """
     policy = study.policy
     check_out(out, b"PK")
     with study.locked(), study.log() as log:
         consortium, secret = Consortium.of(study), study.secret()
+        check_unchanged(log, consortium)
         standing(log, consortium)
         made = stated(log, ModelMade, consortium.parties)[0]
         if model_files(model) != made.files:

@@ -20,7 +20,7 @@ from oathbound.evidence.heads import CLOCK_SKEW_SECONDS, origin
 from oathbound.evidence.keys import Party
 from oathbound.evidence.merkle import leaf_hash, root
 from oathbound.evidence.note import decode, open_checkpoint, witnesses
-from oathbound.evidence.predicates import Admission, Charged, Oath, Round, TrainedWithSecureSum
+from oathbound.evidence.predicates import Admission, Charged, Round, TrainedWithSecureSum
 from oathbound.hazmat.gaussian import DiscreteGaussian
 from oathbound.models.model import flat
 from oathbound.train.ftrl import Turns
@@ -44,8 +44,9 @@ from oathbound.workflow.asking import (
 )
 from oathbound.workflow.families import family_of
 from oathbound.workflow.folders import SiteFolder
+from oathbound.workflow.ledgers import check_remembered
 from oathbound.workflow.members import MemberRows, Members
-from oathbound.workflow.notary import Consortium, SiteWitness, said_by, stands, state, stated_by
+from oathbound.workflow.notary import Consortium, SiteWitness, check_sworn, said_by, stands, state, stated_by
 from oathbound.workflow.records import rows_of, source_of
 from oathbound.workflow.rounds import (
     check_number,
@@ -229,11 +230,8 @@ class Site:
         self._check_policy(question)
         if not self._sworn:
             with self._folder.log(self._policy) as own:
-                oaths = stated_by(self._folder.secret().party(), own, Oath)
-            self._sworn = self._policy.digest in {oath.policy_digest for oath in oaths}
-        if not self._sworn:
-            name = self._folder.file.name
-            raise Refused(f"{name} has not sworn to this policy", hint=f"first: oathbound oath --site {name}")
+                check_sworn(self._folder.secret().party(), own.leaves(), self._policy)
+            self._sworn = True
 
     def _run(self, start: bytes) -> str:
         """(3, 4) Return the run that starts from a checkpoint, which this site and enough others cosigned."""
@@ -313,6 +311,7 @@ class Site:
             cohort = store.cohort(policy.study)
             if cohort.policy_digest != policy.digest:
                 raise Refused(f"{self._folder.file.name} admitted its patients for another policy")
+            check_remembered(self._folder, store)
             if policy.budget is None:
                 store.reserve_unbounded(policy.study)
             else:

@@ -42,6 +42,7 @@ from oathbound.workflow.folders import StudyFolder, read_file, write_file
 from oathbound.workflow.model_files import model_files
 from oathbound.workflow.notary import (
     Consortium,
+    check_unchanged,
     deliver,
     made_note,
     stands,
@@ -144,6 +145,7 @@ def train(
             Asked(site.name, parties[site.name], sites_by.peers[site.name], policy) for site in policy.sites
         ]
         consortium = Consortium(policy, parties, sites)
+        check_unchanged(log, consortium)
         if not stated(log, ModelMade, parties):
             for site in sites:
                 deliver(site.where()[1], log)
