@@ -242,8 +242,9 @@ Measure = Annotated[
 class Measured(Record):
     """The test ran.
 
-    `tokens` is the cost, the tokens that went through the model, rounded up to a power of two, and 0 where
-    nothing was measurable: an exact cost would tell how many patients there were.
+    `tokens` is the cost, the tokens that went through the model (of a model without tokens, the records),
+    rounded up to a power of two, and 0 where nothing was measurable: an exact cost would tell how many
+    patients there were.
     """
 
     kind: Literal["measured"]

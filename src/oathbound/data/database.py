@@ -122,10 +122,10 @@ def open_database(path: Path) -> sqlite3.Connection:
         mode = path.stat().st_mode
     except OSError as error:
         raise Unavailable(
-            f"{path.name} cannot be opened: {error.strerror}", hint="check the site's folder and its owner"
+            f"{_named(path)} cannot be opened: {error.strerror}", hint="check the site's folder and its owner"
         ) from None
     if mode & _OTHERS:
-        raise WrongInput(f"others may read {path.name}, which holds consents", hint=f"chmod 600 {path.name}")
+        raise WrongInput(f"others may read {_named(path)}, which holds consents", hint=f"chmod 600 {path}")
     with translated(path):
         connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
         try:
@@ -144,7 +144,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        raise Unavailable(f"{path.name} cannot keep a write-ahead log", hint="put the site on a local disk")
+        raise Unavailable(
+            f"{_named(path)} cannot keep a write-ahead log", hint="put the site on a local disk"
+        )
     with transaction(connection):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -154,10 +156,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         ):
             _upgrade(connection, *_CHANGES[version:])
         elif application != APPLICATION_ID:
-            raise WrongInput(f"{path.name} is another program's database", hint="give the site its own file")
+            raise WrongInput(
+                f"{_named(path)} is another program's database", hint="give the site its own file"
+            )
         elif version != VERSION:
             raise WrongInput(
-                f"{path.name} has version {version}; this oathbound reads {VERSION}", hint="upgrade oathbound"
+                f"{_named(path)} has version {version}; this oathbound reads {VERSION}",
+                hint="upgrade oathbound",
             )
 
 
@@ -190,15 +195,15 @@ def translated(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & _PRIMARY
         if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise Unavailable(
-                f"{path.name} is in use by another process",
+                f"{_named(path)} is in use by another process",
                 hint="one process at a time writes a site's state",
             ) from None
         if code in _UNAVAILABLE:
             raise Unavailable(
-                f"{path.name} cannot be written here: {_UNAVAILABLE[code]}", hint="nothing was changed"
+                f"{_named(path)} cannot be written here: {_UNAVAILABLE[code]}", hint="nothing was changed"
             ) from None
         raise WrongInput(
-            f"{path.name} is damaged, or is not a site's state",
+            f"{_named(path)} is damaged, or is not a site's state",
             hint="restore a backup, and charge again what was spent since: a copy forgets it",
         ) from None
 
@@ -213,3 +218,8 @@ _UNAVAILABLE: Final = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
     sqlite3.SQLITE_PERM: "it may not be opened",
 }
+
+
+def _named(path: Path) -> str:
+    """Return the file with its folder, which is called as its site."""
+    return f"{path.parent.name}/{path.name}"

@@ -153,5 +153,5 @@ def _check_size(cohort: Cohort, policy: Policy) -> None:
     if min(len(cohort.members), len(cohort.held_out)) < least:
         raise NothingExamined(
             f"fewer than {least} members, or fewer than {least} held-out patients, were admitted",
-            hint="the policy's minimum_patients is the least; look at consents, window and held_out",
+            hint="minimum_patients is the least; look at consents, window, held_out and unreadable records",
         )

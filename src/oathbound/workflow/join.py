@@ -49,6 +49,11 @@ def join(
         party = read_party(path / "party.json")
         if party.name != name:
             raise WrongInput(f"{path} is the folder of {party.name}", hint="choose another folder")
+        if not (path / "keys" / "site.key").exists():
+            raise WrongInput(
+                f"the secret key of {path} is gone",
+                hint="restore keys/site.key from a copy: without it the site can state nothing more",
+            )
         return party
     secret = secret_in(path / "keys" / "site.key", name)
     if (path / "site.toml").exists():

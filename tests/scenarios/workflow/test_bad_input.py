@@ -267,6 +267,9 @@ def test_join_again_keeps_what_was_written_and_makes_what_was_lost(run, tmp_path
     assert (site / "site.toml").read_text() == written
     assert (site / ".gitignore").read_text() == "secrets.env\n"
     assert (site / "party.json").exists()
+    key = (site / "keys" / "site.key").rename(tmp_path / "key")
+    refused(run("join", site, "--site", "west"), 2, "the secret key of")
+    key.rename(site / "keys" / "site.key")
     (site / "party.json").unlink()
     refused(run("join", site, "--site", "east"), 2, "")
     refused(run("join", site, "--site", "west", "--records", site), 2, "is there already")

@@ -10,6 +10,7 @@ from oathbound.core.bands import coefficients
 from oathbound.core.canonical import digest
 from oathbound.core.claims import Verdict
 from oathbound.core.event import BandedToeplitz
+from oathbound.core.local_training import LocalTraining
 from oathbound.evidence.verify import STEPS
 from oathbound.report.card import study_card
 from oathbound.report.figures import interval_text
@@ -198,6 +199,25 @@ def test_the_page_says_at_how_many_sites_one_person_may_be(passed, sites, said):
     assert f"per patient of up to {sites} sites, add or remove one" in text
     assert f"with everything that up to {sites} sites hold of them" in text
     assert "nobody is a patient of two sites" not in text
+
+
+def test_the_page_says_what_local_steps_tell(passed):
+    local = LocalTraining(algorithm="fedavg", steps=5, learning_rate=Decimal("0.1"))
+    told = "the mean loss, how many members took part, exactly"
+    training = passed.policy.training.model_copy(update={"local": local})
+    text = words(replace(passed, policy=passed.policy.model_copy(update={"training": training})))
+    assert "Sites took 5 steps of their own between two sums (fedavg)" in text
+    assert told in text
+    assert told not in words(passed)
+
+
+def test_with_bands_the_page_says_that_who_withdrew_is_added_again(passed):
+    training = passed.policy.training.model_copy(update={"bands": 5})
+    text = words(replace(passed, policy=passed.policy.model_copy(update={"training": training})))
+    assert "was added again to what the next 4 steps opened" in text
+    assert "if sites kept their groups and drew noise" in text
+    assert "sampling" not in text.partition("How the budget was spent")[2][:400]
+    assert "added again" not in words(passed)
 
 
 def test_the_page_says_that_patients_took_turns(passed):
