@@ -29,12 +29,7 @@ class CheckpointSeen:
 
 def origin(policy: Policy, operator: str) -> str:
     """Return the origin of an operator's log of a study: the first line of its checkpoints."""
-    return origin_in(policy.study, operator)
-
-
-def origin_in(study: str, operator: str) -> str:
-    """Return the same for a study of which only the name is known."""
-    return f"oathbound.invalid/{study}/{operator}"
+    return f"oathbound.invalid/{policy.study}/{operator}"
 
 
 def heads_of(operator: str, log: BundledLog, party: Party, policy: Policy) -> list[tuple[bytes, Checkpoint]]:

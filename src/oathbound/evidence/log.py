@@ -62,6 +62,18 @@ class Log:
             on_failure.pop_all()
         return log
 
+    @classmethod
+    def read(cls, path: Path) -> list[bytes]:
+        """Return the leaves of the log in the folder, also while somebody writes it; none if there is no log.
+
+        They are not checked against checkpoints. Raises `NotAuthentic` where a file is damaged.
+        """
+        log = cls(path, "", -1)
+        try:
+            return log._all()
+        except Unavailable:  # a file was replaced by a wider one after it was found
+            return log._all()
+
     def __enter__(self) -> Self:
         return self
 
@@ -180,6 +192,14 @@ class Log:
         for data in self.checkpoints():
             self._checkpoint_size = self._check(data).size
         self._copy_latest()
+
+    def _all(self) -> list[bytes]:
+        leaves: list[bytes] = []
+        number = 0
+        while more := self._entries(number):
+            leaves += more
+            number += 1
+        return leaves
 
     def _copy_latest(self) -> None:
         """Bring the copy of the latest checkpoint up to date, if a crash came between the two."""

@@ -15,7 +15,7 @@ from oathbound.evidence.predicates import Admission, Exclusion, Missing, Roots
 from oathbound.models.features import count_missing, with_a_label
 from oathbound.models.recordings import RecordingEncoder, count_unlabelled, with_a_class
 from oathbound.workflow.folders import SiteFolder, StudyFolder
-from oathbound.workflow.ledgers import check_remembered
+from oathbound.workflow.ledgers import check_remembered, forgotten
 from oathbound.workflow.notary import check_sworn, state, stated, stated_by
 from oathbound.workflow.records import source_of
 from oathbound.workflow.rounds import commit, read_again, use_of
@@ -39,11 +39,8 @@ def admit_site(study: StudyFolder, name: str, *, now: int) -> Admission:
             if log.checkpoints():
                 raise Refused("training has started; a cohort is drawn before it")
             earlier = [_admit(site, policy, store, now)]
-        elif not store.holds_cohort(policy.study):
-            raise Refused(
-                f"{name} has admitted, and its cohort is gone from state.sqlite",
-                hint="restore the site's state; a cohort is drawn once, so without it start a new study",
-            )
+        elif not store.holds_cohort(policy.study):  # the study's log alone remembers
+            raise forgotten(site, policy.study)
         state(earlier[0], secret, own, log)
     return earlier[0]
 

@@ -25,7 +25,7 @@ from oathbound.train.messages import weight_bytes
 from oathbound.workflow.extensions import load
 from oathbound.workflow.families import family_of, read_model
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
-from oathbound.workflow.ledgers import check_ledger
+from oathbound.workflow.ledgers import check_remembered
 from oathbound.workflow.notary import Consortium, check_clock, check_sworn, standing, state, stated
 from oathbound.workflow.records import source_of
 from oathbound.workflow.rounds import gather_audit
@@ -59,7 +59,7 @@ def audit_site(
     with study.locked(), site.log(policy) as own, study.log() as log, SiteStore.open(site.state) as store:
         consortium, secret = Consortium.of(study), site.secret()
         check_sworn(secret.party(), own.leaves(), policy)
-        check_ledger(store, policy.study, secret.party(), own.leaves())
+        check_remembered(site, store)
         run = decode(standing(log, consortium))[0].identity
         made = stated(log, ModelMade, consortium.parties)[0]
         first = stated(log, TrainedWithSecureSum, consortium.parties)[0].round

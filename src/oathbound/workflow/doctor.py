@@ -16,7 +16,7 @@ from oathbound.data.store import SiteStore
 from oathbound.evidence.note import witnesses
 from oathbound.evidence.predicates import Admission, Oath
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file
-from oathbound.workflow.ledgers import check_remembered, said_in
+from oathbound.workflow.ledgers import check_remembered
 from oathbound.workflow.notary import check_sworn, said_by
 from oathbound.workflow.records import source_of
 from oathbound.workflow.site_kit import read_json, wrong_in_authorization, wrong_in_resources
@@ -120,10 +120,10 @@ def _records(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
 def _policy(study: StudyFolder, site: SiteFolder) -> Iterator[Examined]:
     """Compare the study file with what the site has sworn to, if it has."""
     party = site.secret().party()
-    for name, leaves in said_in(site):
-        if name == study.policy.study and said_by(party, leaves, Oath):
-            check_sworn(party, leaves, study.policy)
-            yield Examined("the policy is the one that the site swore to")
+    leaves = site.said().get(study.policy.study, [])
+    if said_by(party, leaves, Oath):
+        check_sworn(party, leaves, study.policy)
+        yield Examined("the policy is the one that the site swore to")
 
 
 def _state(site: SiteFolder) -> Iterator[Examined]:
@@ -132,7 +132,7 @@ def _state(site: SiteFolder) -> Iterator[Examined]:
     if site.state.exists():
         with SiteStore.open(site.state) as store:
             check_remembered(site, store)
-    elif any(said_by(party, leaves, Admission) for _, leaves in said_in(site)):
+    elif any(said_by(party, leaves, Admission) for leaves in site.said().values()):
         raise Refused(
             f"{site.state} is gone, and the site has admitted patients",
             hint="restore it: what was charged must not be forgotten",

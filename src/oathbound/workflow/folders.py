@@ -29,7 +29,7 @@ from oathbound.core.errors import NotAuthentic, Refused, Unavailable, WrongInput
 from oathbound.core.record import Exact, Name, Record, Text
 from oathbound.core.study import Member, Policy, Study
 from oathbound.evidence.durable import replace_file
-from oathbound.evidence.heads import origin, origin_in
+from oathbound.evidence.heads import origin
 from oathbound.evidence.keys import Party, Secret
 from oathbound.evidence.log import Log
 
@@ -113,15 +113,11 @@ class SiteFolder:
 
     def log(self, policy: Policy) -> Log:
         """Return the site's own log of one study, made if it is not there."""
-        return self.log_of(policy.study)
+        return Log.open(self.path / "studies" / policy.study / "log", origin(policy, self.file.name))
 
-    def log_of(self, study: str) -> Log:
-        """Return the same for a study of which only the name is known."""
-        return Log.open(self.path / "studies" / study / "log", origin_in(study, self.file.name))
-
-    def studies(self) -> list[str]:
-        """Return the names of the studies of which the site has a log."""
-        return sorted(log.parent.name for log in self.path.glob("studies/*/log"))
+    def said(self) -> dict[str, list[bytes]]:
+        """Return the leaves of the site's own logs, by study, also of those that are in use."""
+        return {log.parent.name: Log.read(log) for log in sorted(self.path.glob("studies/*/log"))}
 
 
 @dataclass(frozen=True, slots=True)

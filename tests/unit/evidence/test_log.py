@@ -3,6 +3,7 @@ import os
 import pytest
 
 from oathbound.core.errors import NotAuthentic, Unavailable, WrongInput
+from oathbound.evidence import log as log_module
 from oathbound.evidence import merkle
 from oathbound.evidence.log import Log
 from oathbound.evidence.note import cosign, sign_checkpoint
@@ -53,6 +54,32 @@ def test_one_writer_at_a_time(tmp_path):
     with Log.open(tmp_path, ORIGIN), pytest.raises(Unavailable, match="in use"):
         Log.open(tmp_path, ORIGIN)
     Log.open(tmp_path, ORIGIN).close()
+
+
+@pytest.mark.usefixtures("unsynchronised")
+def test_leaves_are_read_while_somebody_writes(tmp_path):
+    leaves = [b"%d" % number for number in range(300)]
+    assert Log.read(tmp_path / "log") == []
+    with Log.open(tmp_path / "log", ORIGIN) as log:
+        for leaf in leaves:
+            log.append(leaf)
+        assert Log.read(tmp_path / "log") == leaves
+        log.append(b"more")
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_looked_for_again(tmp_path, monkeypatch):
+    with Log.open(tmp_path / "log", ORIGIN) as log:
+        log.append(b"a")
+    reads, times = log_module._read, iter([True])
+
+    def read(path):
+        if next(times, False):
+            with Log.open(tmp_path / "log", ORIGIN) as log:
+                log.append(b"b")
+        return reads(path)
+
+    monkeypatch.setattr(log_module, "_read", read)
+    assert Log.read(tmp_path / "log") == [b"a", b"b"]
 
 
 def test_checkpoints_are_kept_and_cosigned_ones_replace_bare_ones(tmp_path, hospital, other):

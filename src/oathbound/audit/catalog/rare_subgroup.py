@@ -30,8 +30,6 @@ from oathbound.core.groups import SUPPRESSED
 from oathbound.core.patient import Patient
 from oathbound.core.usable import LEAST_FOR_AUC, LEAST_FOR_EXCESS
 
-"""One reason for both: which of them holds is itself a fact about a small group."""
-
 _STRATA: Final = "of the group: static facts, age band, prompt length; values with few carriers merged"
 
 Two = tuple[Sequence[Patient], Sequence[Patient]]
