@@ -2,7 +2,7 @@
 
 from oathbound.core.errors import Refused
 from oathbound.data.store import SiteStore
-from oathbound.evidence.predicates import Admission, Charged, Round
+from oathbound.evidence.predicates import Admission, Charged, Round, SitePredicate
 from oathbound.workflow.folders import SiteFolder
 from oathbound.workflow.notary import said_by
 
@@ -14,11 +14,12 @@ def check_remembered(site: SiteFolder, store: SiteStore) -> None:
     """
     party = site.secret().party()
     for study, leaves in site.said().items():
-        admitted, used = said_by(party, leaves, Admission), said_by(party, leaves, Round)
-        charged = max((each.event.attempts for each in said_by(party, leaves, Charged)), default=0)
+        said = said_by(party, leaves, SitePredicate)
+        kinds = {type(each) for each in said}
+        charged = max((each.event.attempts for each in said if isinstance(each, Charged)), default=0)
         if (
-            (admitted and not store.holds_cohort(study))
-            or (used and not store.has_reserved(study))
+            (Admission in kinds and not store.holds_cohort(study))
+            or (Round in kinds and not store.has_reserved(study))
             or store.charged(study).count < charged
         ):
             raise forgotten(site, study)

@@ -7,7 +7,7 @@ that reached the site's log and not the study's is delivered on the next try.
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from oathbound.core.errors import NotAuthentic, NothingExamined, Refused, Unavailable
 from oathbound.core.study import Policy
@@ -21,10 +21,6 @@ from oathbound.evidence.predicates import ModelMade, Oath, Predicate, predicate_
 from oathbound.workflow.folders import SiteFolder, StudyFolder, read_file, write_file
 
 _P = TypeVar("_P", bound=Predicate)
-
-_CHANGED: Final = (
-    "study.toml was changed since: put back its [policy], or give the changed study another name"
-)
 
 
 class Witness(Protocol):
@@ -141,14 +137,21 @@ def check_sworn(party: Party, leaves: Iterable[bytes], policy: Policy) -> None:
             hint=f"first: oathbound oath --site {party.name} STUDY",
         )
     if policy.digest not in sworn:
-        raise Refused(f"{party.name} has not sworn to this policy, but to another one", hint=_CHANGED)
+        raise _sworn_to_another(party.name)
 
 
 def check_unchanged(log: Log, consortium: Consortium) -> None:
     """Refuse a policy other than the one that the sites of a study's log swore to."""
     for oath in stated(log, Oath, consortium.parties):
         if oath.policy_digest != consortium.policy.digest:
-            raise Refused(f"{oath.site} has not sworn to this policy, but to another one", hint=_CHANGED)
+            raise _sworn_to_another(oath.site)
+
+
+def _sworn_to_another(site: str) -> Refused:
+    return Refused(
+        f"{site} has not sworn to this policy, but to another one",
+        hint="study.toml was changed since: put back its [policy], or give the changed study another name",
+    )
 
 
 def deliver(leaves: Iterable[bytes], log: Log) -> None:

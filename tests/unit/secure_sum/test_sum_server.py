@@ -255,10 +255,11 @@ def test_c6_false_shares_are_noticed(ready, at):
 
 
 @pytest.mark.parametrize("liar", ["site-1", "site-3"])
-def test_c6_a_false_share_is_noticed_where_none_can_be_done_without(liar):
+@pytest.mark.parametrize("at", [0, 32, 95])
+def test_c6_a_false_share_is_noticed_where_none_can_be_done_without(liar, at):
     three = Sums.ready(3, 1)
-    revealing(three, liars=[liar])
-    refused("the seed of site-1 do not fit", three.server.total)
+    revealing(three, liars=[liar], at=at)
+    refused(f"the seed of site-{at // 32 + 1} do not fit", three.server.total)
 
 
 def test_c6_a_survivor_lost_after_another_was_lost_before():

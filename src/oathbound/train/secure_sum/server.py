@@ -228,7 +228,8 @@ class Server:
         Where one site lied of its shares, those of a quorum of the others fit.
         """
         quorum, revealed = self._terms.thresholds.quorum, sorted(opened.revealed)
-        *tried, last = [without(revealed, (liar,))[:quorum] for liar in (_NOBODY, *revealed[:quorum])]
+        subsets = [without(revealed, (liar,))[:quorum] for liar in (_NOBODY, *revealed[:quorum])]
+        *tried, last = [some for some in subsets if len(some) == quorum]  # the last one's refusal is told
         for some in tried:
             with suppress(ProtocolRefused):
                 return self._own_masks_by(some, opened)
