@@ -180,23 +180,21 @@ class Log:
                 _write(path, b"".join(tile))
 
     def _load(self) -> None:
-        number = 0
-        while leaves := self._entries(number):
-            for leaf in leaves:
-                self._keep(leaf, leaf_hash(leaf))
-            number += 1
-            if len(leaves) < _WIDTH:
-                break
-        if len(self._index) != len(self._leaves) or self._entries(number):
-            raise NotAuthentic(f"the log {self._path} holds a leaf twice, or leaves after an unfinished file")
+        for leaf in self._all():
+            self._keep(leaf, leaf_hash(leaf))
+        if len(self._index) != len(self._leaves):
+            raise NotAuthentic(f"the log {self._path} holds a leaf twice")
         for data in self.checkpoints():
             self._checkpoint_size = self._check(data).size
         self._copy_latest()
 
     def _all(self) -> list[bytes]:
+        """Return the leaves of all files, of which the last alone may be unfinished."""
         leaves: list[bytes] = []
         number = 0
         while more := self._entries(number):
+            if len(leaves) < number * _WIDTH:
+                raise NotAuthentic(f"the log {self._path} holds leaves after an unfinished file")
             leaves += more
             number += 1
         return leaves

@@ -86,10 +86,10 @@ def _one_by_one(model: Model) -> Callable[[Tensor], Tensor]:
     """Return what gives the gradient of the loss of a chunk's only row: float32 (1, d)."""
     parameters = list(model.parameters())
     channels = [kernel.shape[0] for kernel in parameters if kernel.dim() > 2]  # noqa: PLR2004 - not matrices
-    narrow = bool(channels) and max(channels) <= _NARROW
+    computing = _without_onednn if 0 < max(channels, default=0) <= _NARROW else nullcontext
 
     def gradient(chunk: Tensor) -> Tensor:
-        with _without_onednn() if narrow else nullcontext():
+        with computing():
             parts = torch.autograd.grad(model.losses(chunk[0]), parameters, materialize_grads=True)
         return torch.cat([part.flatten() for part in parts]).unsqueeze(0)
 
